@@ -1,0 +1,141 @@
+"""Claims: checks that raise when they fail, show one readable line, and enter themselves into the book's ledger."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import asdict, dataclass
+from typing import SupportsFloat
+
+__all__ = ["Claim", "ClaimError", "claim"]
+
+MIME = "application/vnd.spurlib.claim+json"
+"""MIME type under which a claim is stored among the outputs of its cell."""
+
+
+class ClaimError(AssertionError):
+    """A claim of the book does not hold; the message gives value and target."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checked statement.
+
+    Attributes
+    ----------
+    statement : str
+        Label of the statement the claim is about, as in the book (``"lem-stability"``).
+    name : str
+        What is claimed, in a few words.
+    value : float
+        The measured number.
+    target : str
+        What it was compared with, for people: ``"near 0.5 within 0.01"``.
+    falsifies : bool
+        True when the claim shows that the statement fails once an assumption is broken.
+    holds : bool
+        The verdict.
+    """
+
+    statement: str
+    name: str
+    value: float
+    target: str
+    falsifies: bool
+    holds: bool
+
+    def _line(self) -> str:
+        kind = "falsified as it must be" if self.falsifies else "holds"
+        return f"{'✓' if self.holds else '✗'} {self.statement}, {self.name}: {kind if self.holds else 'FAILS'}"
+
+    def __str__(self) -> str:
+        return f"{self._line()}; value {self.value:.3g}, {self.target}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+        classes = "spurlib-claim" + (" spurlib-falsifies" if self.falsifies else "")
+        page = (
+            f'<div class="{classes}">{html.escape(self._line())} '
+            f'<span class="spurlib-target">value <data class="spurlib-value">{self.value:.3g}</data>, '
+            f"{html.escape(self.target)}</span></div>"
+        )
+        return {MIME: asdict(self), "text/html": page, "text/plain": f"{self._line()} ({self.target})"}
+
+
+def claim(
+    statement: str,
+    *,
+    name: str,
+    value: SupportsFloat,
+    near: SupportsFloat | None = None,
+    tol: SupportsFloat | None = None,
+    below: SupportsFloat | None = None,
+    above: SupportsFloat | None = None,
+    falsifies: bool = False,
+) -> None:
+    """Check a number against its target, show the verdict, and store it for the ledger.
+
+    Parameters
+    ----------
+    statement : str
+        Label of the theorem, lemma, exercise, ... that the number is evidence for.
+    name : str
+        What is claimed, in a few words; together with `statement` it should be unique in the book.
+    value : float
+        The measured number: a Python or numpy scalar, or a tensor with one element.
+    near, tol : float, optional
+        Require ``abs(value - near) <= tol``. Given together.
+    below, above : float, optional
+        Require ``value < below``, ``value > above``. Both at once make an open interval.
+    falsifies : bool
+        Mark the claim as a falsification: an assumption was broken on purpose, and the number shows
+        that the statement then fails.
+
+    Raises
+    ------
+    ClaimError
+        The number misses its target, or is not finite.
+    ValueError
+        No target was given, or `near` came without `tol`, or `tol` is negative.
+
+    Notes
+    -----
+    In a notebook the claim is displayed and stored in the outputs of its cell, from which the page
+    "claims" of the book is generated. Outside a notebook the line is printed.
+    """
+    if not isinstance(statement, str) or not statement:
+        raise ValueError(f"statement must be the label of a statement, a nonempty string; got {statement!r}")
+    if (near is None) != (tol is None):
+        raise ValueError("near and tol are given together: a target without a tolerance cannot be checked")
+    if near is None and below is None and above is None:
+        raise ValueError("a claim needs a target: near with tol, or below, or above")
+    number, holds, parts = float(value), True, []
+    if near is not None and tol is not None:
+        if not float(tol) >= 0:
+            raise ValueError(f"tol must be nonnegative, got {tol!r}")
+        holds &= abs(number - float(near)) <= float(tol)
+        parts.append(f"near {float(near):.3g} within {float(tol):.1g}")
+    if below is not None:
+        holds &= number < float(below)
+        parts.append(f"below {float(below):.3g}")
+    if above is not None:
+        holds &= number > float(above)
+        parts.append(f"above {float(above):.3g}")
+    checked = Claim(
+        statement, name, number, " and ".join(parts), bool(falsifies), bool(holds and math.isfinite(number))
+    )
+    if not checked.holds:
+        raise ClaimError(str(checked))
+    _show(checked)
+
+
+def _show(checked: Claim) -> None:
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        print(checked)
+        return
+    if get_ipython() is None:
+        print(checked)
+    else:
+        display(checked)

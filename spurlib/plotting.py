@@ -1,0 +1,42 @@
+"""The house style of the figures."""
+
+from __future__ import annotations
+
+__all__ = ["COLORS", "figure_style"]
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+"""Okabe and Ito's palette: distinct for the common kinds of color blindness."""
+
+
+def figure_style() -> None:
+    """Set matplotlib's defaults to the style of the book.
+
+    Color, marker and dash change together from one line to the next, so that a figure can be read
+    without color; the background is white in light and dark mode alike.
+    """
+    import matplotlib as mpl
+    from cycler import cycler
+
+    dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=dashes),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.labelsize": 11,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "figure.figsize": (6.4, 4.0),
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "legend.frameon": False,
+            "lines.markersize": 5,
+            "errorbar.capsize": 2.5,
+            "font.size": 11,
+            "svg.fonttype": "none",
+        }
+    )
