@@ -58,7 +58,7 @@ class Claim:
             f'<span class="spurlib-target">value <data class="spurlib-value">{self.value:.3g}</data>, '
             f"{html.escape(self.target)}</span></div>"
         )
-        return {MIME: asdict(self), "text/html": page, "text/plain": f"{self._line()} ({self.target})"}
+        return {MIME: asdict(self), "text/html": page, "text/plain": self._line()}
 
 
 def claim(
