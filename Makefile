@@ -1,0 +1,67 @@
+# The book and its library. `make help` lists what can be made.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PAGE := _build/html/index.html
+export PYTHONPATH := $(CURDIR)
+export PYTHONUNBUFFERED := 1
+
+# One thread in each of the two workers of the tests, so that their results and their times do not depend on the load.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+BUILD := $(PY) -m tools.build
+
+.PHONY: help book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere lab bench serve clean
+.DEFAULT_GOAL := help
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install -r requirements.txt
+	VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install --no-deps -e .
+	@touch $@
+
+book: $(READY) ## execute every chapter, then build the pages; warnings are errors
+	@$(BUILD) --fresh
+
+html: $(READY) ## build the pages, executing only what changed
+	@$(BUILD)
+
+test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
+	$(ONE_THREAD) $(PYTEST) $(NBVAL) --cov=spurlib --cov-report=term-missing:skip-covered tests/book tests chapters
+
+lint: $(READY) ## check style and types only
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+notebooks: $(READY) ## execute every chapter and store chapters/*.ipynb
+	@$(PY) -m tools.notebooks $(NAMES)
+
+notebooks-text: $(READY) ## store changed text in chapters/*.ipynb; execute only changed code
+	@$(PY) -m tools.notebooks --text $(NAMES)
+
+check-notebooks: $(READY) ## compare the stored notebooks with a fresh execution
+	$(ONE_THREAD) $(PYTEST) $(NBVAL) chapters
+
+notebooks-elsewhere: $(READY) ## compare them as if on an older processor, with one thread
+	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(MAKE) check-notebooks
+
+lab: $(READY) ## open the chapters in JupyterLab
+	$(PY) -m jupyter lab chapters
+
+bench: $(READY) ## measure the library against what it competes with
+	$(PY) bench/run.py
+
+serve: html ## show the built pages on a local address
+	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+clean: ## remove all that was built, but not the environment
+	rm -rf _build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

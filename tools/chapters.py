@@ -1,0 +1,63 @@
+"""The sources of the book: its configuration, its table of contents and its chapters."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = ROOT / "chapters"
+BUILD = ROOT / "_build"
+
+
+@cache
+def config() -> dict[str, Any]:
+    """Return the contents of ``_config.yml``."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text())
+
+
+def repository() -> str:
+    """Return the address of the repository: one line of ``_config.yml``, which everything else follows."""
+    return config()["repository"]["url"].rstrip("/")
+
+
+@cache
+def contents() -> dict[str, int | None]:
+    """Return the chapters of ``_toc.yml`` in reading order, with their numbers (None for the back matter)."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters: dict[str, int | None] = {Path(toc["root"]).name: None}
+    count = 0
+    for part in toc["parts"]:
+        for entry in part["chapters"]:
+            count += bool(part.get("numbered"))
+            chapters[Path(entry["file"]).name] = count if part.get("numbered") else None
+    return chapters
+
+
+def sources() -> dict[str, str]:
+    """Return the text of every chapter, in reading order."""
+    return {name: (CHAPTERS / f"{name}.md").read_text() for name in contents()}
+
+
+def executable() -> list[str]:
+    """Return the names of the chapters that run: those that declare a kernel and hold a code cell."""
+    return [
+        name
+        for name, text in sources().items()
+        if is_myst_markdown_notebook(text) and "\n```{code-cell}" in text
+    ]
+
+
+def notebook(name: str) -> NotebookNode:
+    """Read a chapter as a notebook without outputs, cell by cell exactly as the book's builder reads it."""
+    path = CHAPTERS / f"{name}.md"
+    extensions = set(config()["parse"]["myst_enable_extensions"])
+    return read_myst_markdown_notebook(
+        path.read_text(), MdParserConfig(enable_extensions=extensions), add_source_map=True, path=path
+    )

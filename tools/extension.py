@@ -1,0 +1,77 @@
+"""Sphinx extension of the book: the ledger of claims, and what follows from results rather than from sources."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from urllib.parse import urlsplit
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+from . import ledger
+from .chapters import repository, sources
+from .execute import executable, stored
+from .markup import HEADING
+
+FOLDER = "chapters/"
+
+
+def claims() -> list[ledger.Entry]:
+    """Return the claims of the executed chapters, in reading order."""
+    return [entry for name in executable() if (nb := stored(name)) for entry in ledger.entries(name, nb)]
+
+
+class Ledger(SphinxDirective):
+    """Directive ``claims-ledger``: all claims of the chapters that this build shows."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the ledger in MyST and let the parser of the page read it."""
+        texts = sources()
+        titles = {
+            name: next((found[2] for line in text.splitlines() if (found := HEADING.match(line))), name)
+            for name, text in texts.items()
+        }
+        text = ledger.page(texts, claims(), titles)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def changed(app: Sphinx, env: BuildEnvironment, added: set[str], *_: Any) -> list[str]:
+    """Read again the pages whose results changed though their sources did not, and always the ledger."""
+    before = getattr(env, "spurlib_results", {})
+    now = {}
+    for name in executable():
+        nb = stored(name)
+        now[FOLDER + name] = hashlib.sha256(str(nb and nb.cells).encode()).hexdigest()
+    env.spurlib_results = now  # type: ignore[attr-defined]
+    again = [page for page in now if before.get(page) != now[page]] + [FOLDER + "claims"]
+    return [page for page in again if page in env.found_docs]
+
+
+def address(app: Sphinx, config: Config) -> None:
+    """Take the address of the published pages from that of the repository."""
+    owner, name = urlsplit(repository()).path.strip("/").split("/")
+    config.ogp_site_url = config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+
+
+def once(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Drop the second copy of sphinx-thebe's constants, which would be an error in the browser."""
+    seen, scripts = set(), []
+    for script in context.get("script_files", []):
+        body = getattr(script, "attributes", {}).get("body") or ""
+        if not body.startswith("const THEBE_JS_URL") or body not in seen:
+            scripts.append(script)
+        seen.add(body)
+    context["script_files"][:] = scripts
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive and the hooks."""
+    app.add_directive("claims-ledger", Ledger)
+    app.connect("config-inited", address)
+    app.connect("env-get-outdated", changed)
+    app.connect("html-page-context", once, priority=999)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,120 @@
+"""The ledger of claims: every checked number of the book, statement by statement, and what is still missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbformat import NotebookNode
+
+from spurlib.claims import MIME, Claim
+
+from .markup import TO_BE_CLAIMED, Label, index, labels
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim and the chapter in which it was made."""
+
+    chapter: str
+    claim: Claim
+
+
+def entries(chapter: str, nb: NotebookNode) -> list[Entry]:
+    """Return the claims that an executed notebook made, in order."""
+    cells = (cell for cell in nb.cells if cell.cell_type == "code")
+    outputs = (output.get("data", {}) for cell in cells for output in cell.outputs)
+    return [Entry(chapter, Claim(**data[MIME])) for data in outputs if MIME in data]
+
+
+def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
+    """Return what is wrong with the claims of a book, in words; an empty list when nothing is.
+
+    Parameters
+    ----------
+    sources : dict
+        Text of each chapter by name.
+    claims : iterable of Entry
+        The claims of the executed chapters.
+
+    Returns
+    -------
+    list of str
+        A theorem, lemma, proposition or corollary without a label, without a claim or without a
+        falsification; a claim about a label that no statement or exercise of the book has; two claims
+        with the same statement and name; a claim that does not hold.
+    """
+    claims = list(claims)
+    known = index(sources, {})
+    wrong = []
+    for label in statements(sources):
+        own = [entry.claim for entry in claims if entry.claim.statement == label.name]
+        who = f"chapters/{label.chapter}.md: {label.kind} {label.name or label.title or 'without a title'!r}"
+        if not label.name:
+            wrong.append(f"{who} has no label")
+        elif not any(not claim.falsifies for claim in own):
+            wrong.append(f"{who} has no claim")
+        elif not any(claim.falsifies for claim in own):
+            wrong.append(f"{who} has no falsification")
+    for entry in claims:
+        label_ = known.get(entry.claim.statement)
+        who = f"chapters/{entry.chapter}.md: claim {entry.claim.name!r} about {entry.claim.statement!r}"
+        if label_ is None or label_.kind in ("equation", "figure", "table", "section", "solution"):
+            wrong.append(f"{who}: no statement or exercise has this label")
+        if not entry.claim.holds:
+            wrong.append(f"{who} does not hold")
+    names = Counter((entry.claim.statement, entry.claim.name) for entry in claims)
+    wrong += [
+        f"{count} claims about {statement!r} are named {name!r}"
+        for (statement, name), count in names.items()
+        if count > 1
+    ]
+    return wrong
+
+
+def statements(sources: dict[str, str]) -> list[Label]:
+    """Return the theorems, lemmas, propositions and corollaries of the book, in reading order."""
+    return [label for label in labels(sources, {}) if label.kind in TO_BE_CLAIMED]
+
+
+def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str]) -> str:
+    """Return the ledger as MyST text: how well each statement is covered, then all claims by chapter."""
+    claims = list(claims)
+    known = index(sources, {})
+    kinds = Counter("falsification" if entry.claim.falsifies else "claim" for entry in claims)
+    lines = [
+        "## Coverage",
+        "",
+        f"The chapters of this build made {kinds['claim']} claims and {kinds['falsification']} falsifications. "
+        "Each theorem, lemma, proposition and corollary needs one of both kinds at least.",
+        "",
+        "| Statement | Claims | Falsifications |",
+        "| :--- | ---: | ---: |",
+    ]
+    for label in statements(sources):
+        own = Counter(entry.claim.falsifies for entry in claims if entry.claim.statement == label.name)
+        lines.append(f"| {_reference(label)} | {own[False]} | {own[True]} |")
+    for chapter in sources:
+        made = [entry.claim for entry in claims if entry.chapter == chapter]
+        if not made:
+            continue
+        lines += ["", f"## {titles[chapter]}", ""]
+        lines += ["| About | Claim | Value | Target | Verdict |", "| :--- | :--- | ---: | :--- | :--- |"]
+        for claim in made:
+            label_ = known.get(claim.statement)
+            about = _reference(label_) if label_ else f"`{claim.statement}`"
+            verdict = ("✗ fails, as it must" if claim.falsifies else "✓ holds") if claim.holds else "not met"
+            lines.append(
+                f"| {about} | {_cell(claim.name)} | {claim.value:.3g} | {_cell(claim.target)} | {verdict} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _reference(label: Label) -> str:
+    role = "ref" if label.kind == "exercise" else "prf:ref"
+    return f"{{{role}}}`{label.name}`" + (f" ({_cell(label.title)})" if label.title else "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
