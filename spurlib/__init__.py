@@ -1,6 +1,42 @@
 """Kernels, Hermite expansions and feature alignment for the study of memorized spurious features."""
 
+from .activations import Activation, activation, activation_names
 from .claims import Claim, ClaimError, claim
+from .data import (
+    DataNotAvailableError,
+    SpuriousData,
+    first_available,
+    framed_images,
+    image_counts,
+    synthetic,
+)
+from .features import RandomFeatures, TangentFeatures
+from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
+from .interpolation import Interpolator, SingularKernelError
 from .plotting import COLORS, figure_style
 
-__all__ = ["COLORS", "Claim", "ClaimError", "claim", "figure_style"]
+__all__ = [
+    "COLORS",
+    "Activation",
+    "Claim",
+    "ClaimError",
+    "DataNotAvailableError",
+    "Interpolator",
+    "RandomFeatures",
+    "SingularKernelError",
+    "SpuriousData",
+    "TangentFeatures",
+    "activation",
+    "activation_names",
+    "claim",
+    "dual_kernel",
+    "figure_style",
+    "first_available",
+    "framed_images",
+    "gaussian_expectation",
+    "hermite_basis",
+    "hermite_coefficients",
+    "hermite_series",
+    "image_counts",
+    "synthetic",
+]

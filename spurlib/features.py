@@ -1,0 +1,222 @@
+"""Random features and neural tangent features, and their kernels streamed over the width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._arrays import Array, device_of, like, positive, tensor
+from .activations import Activation, activation
+
+__all__ = ["RandomFeatures", "TangentFeatures"]
+
+_TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
+_BYTES = 64 * 2**20  # aim for the activations of one block
+_PIECE = 2**17  # entries to which an activation is applied at a time
+
+
+def _apply(f: Activation, x: torch.Tensor) -> None:
+    """Apply an activation in place, in pieces whose temporaries stay in the cache."""
+    flat = x.view(-1)
+    step = flat.numel() if x.is_cuda else _PIECE
+    for start in range(0, flat.numel(), step):
+        piece = flat[start : start + step]
+        piece.copy_(f(piece))
+
+
+class _Features:
+    """Weights drawn tile by tile, and sums over the width that never hold more than one block of neurons."""
+
+    def __init__(
+        self,
+        act: str | Activation,
+        *,
+        d: int,
+        k: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+        draw_on: str = "device",
+        block: int | None = None,
+    ):
+        self.activation = activation(act)
+        self.d, self.k = positive(d, "d"), positive(k, "k")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed must be a nonnegative integer, got {seed!r}")
+        self.seed = int(seed)
+        self.device = device_of(device)
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype!r}")
+        self.dtype = dtype
+        if draw_on not in ("device", "cpu"):
+            raise ValueError(f"draw_on must be 'device' or 'cpu', got {draw_on!r}")
+        self.draw_on = self.device if draw_on == "device" else torch.device("cpu")
+        self.block = None if block is None else positive(block, "block")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.activation.name!r}, d={self.d}, k={self.k}, seed={self.seed})"
+
+    def _tile(self, index: int) -> torch.Tensor:
+        """One tile of weights, shape (1024, d): a function of seed and index alone, whatever block and dtype."""
+        key = int(np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        generator = torch.Generator(device=self.draw_on).manual_seed(key)
+        tile = torch.randn(_TILE, self.d, generator=generator, device=self.draw_on, dtype=torch.float32)
+        return tile.mul_(self.d**-0.5)
+
+    def _blocks(self, rows: int) -> Iterator[torch.Tensor]:
+        """The weights in order, in blocks of neurons, shape (block, d)."""
+        size = self.block or max(_TILE, _BYTES // (rows * self.dtype.itemsize))
+        size = min(size, self.k)
+        buffer = torch.empty(size, self.d, device=self.device, dtype=self.dtype)
+        filled, tile_index, tile, used = 0, 0, self._tile(0), 0
+        done = 0
+        while done < self.k:
+            take = min(size - filled, _TILE - used, self.k - done)
+            buffer[filled : filled + take] = tile[used : used + take].to(self.device)
+            filled, used, done = filled + take, used + take, done + take
+            if filled == size or done == self.k:
+                yield buffer[:filled]
+                filled = 0
+            if used == _TILE and done < self.k:
+                tile_index, used = tile_index + 1, 0
+                tile = self._tile(tile_index)
+
+    def weights(self) -> torch.Tensor:
+        """The whole weight matrix, shape (k, d), entries N(0, 1/d). Takes memory k d: for small k."""
+        tiles = [self._tile(index) for index in range(-(-self.k // _TILE))]
+        return torch.cat(tiles)[: self.k].to(device=self.device, dtype=self.dtype)
+
+    def _rows(self, A: Array, name: str) -> torch.Tensor:
+        return tensor(A, name, ndim=2, columns=self.d, device=self.device, dtype=self.dtype)
+
+    def _sum(self, f: Activation, A: torch.Tensor, B: torch.Tensor | None) -> torch.Tensor:
+        """Sum over the neurons v of f(A v) f(B v)^T, in float64, shape (len(A), len(B))."""
+        n = len(A)
+        samples = A if B is None else torch.cat([A, B])
+        m = n if B is None else len(B)
+        total = torch.zeros(n, m, device=self.device, dtype=torch.float64)
+        product = torch.empty(n, m, device=self.device, dtype=self.dtype)
+        memory = samples.new_empty(0)
+        for V in self._blocks(len(samples)):
+            if memory.numel() < len(samples) * len(V):
+                memory = samples.new_empty(len(samples) * len(V))
+            acts = memory[: len(samples) * len(V)].view(len(samples), len(V))
+            torch.mm(samples, V.T, out=acts)
+            _apply(f, acts)
+            torch.mm(acts[:n], (acts if B is None else acts[n:]).T, out=product)
+            total += product
+        return total
+
+    def gram(self, A: Array, B: Array | None = None) -> Array:
+        """Inner products of features between the rows of `A` and the rows of `B`, never storing the features.
+
+        Parameters
+        ----------
+        A : array or tensor, shape (n, d)
+            Samples, one a row.
+        B : array or tensor, shape (m, d), optional
+            Other samples; default: `A` itself.
+
+        Returns
+        -------
+        array or tensor, shape (n, m), float64
+            ``features(A) @ features(B).T``, the kind of `A`. Blocks are computed in `dtype` and summed in float64.
+
+        Raises
+        ------
+        ValueError
+            Wrong shape, empty, NaN or infinite values.
+        """
+        a = self._rows(A, "A")
+        b = None if B is None or B is A else self._rows(B, "B")
+        return like(self._gram(a, b), A)
+
+    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class RandomFeatures(_Features):
+    r"""Random features :math:`\varphi(V z)`, V of shape (k, d) with independent N(0, 1/d) entries.
+
+    Parameters
+    ----------
+    act : str or Activation
+        The activation :math:`\varphi`.
+    d : int
+        Dimension of a sample.
+    k : int
+        Number of features (the width).
+    seed : int
+        Seed of the weights. The same seed gives the same weights for every block size and dtype, and the first rows
+        of a wider draw.
+    device : str or torch.device
+        Where to compute.
+    dtype : torch.float32 or torch.float64
+        In which precision to compute features and block products; the sum over blocks is in float64.
+    draw_on : {"device", "cpu"}
+        Where to draw the weights. A GPU has a random stream of its own; ``"cpu"`` gives a GPU the CPU's weights, at
+        about a second per 10^8 of them.
+    block : int, optional
+        Neurons at a time; default: as many as keep the activations near 64 MB.
+
+    Raises
+    ------
+    ValueError
+        An unknown activation, a size below 1, a device that is not there, another dtype.
+    """
+
+    @property
+    def n_features(self) -> int:
+        """Number of features: the largest rank of a kernel matrix."""
+        return self.k
+
+    def features(self, A: Array) -> Array:
+        """The features themselves, shape (n, k), in `dtype` and of the kind of `A`. Takes memory n k: for small k."""
+        a = self._rows(A, "A")
+        return like(torch.cat([self.activation(a @ V.T) for V in self._blocks(len(a))], dim=1), A)
+
+    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        return self._sum(self.activation, a, b)
+
+
+class TangentFeatures(_Features):
+    r"""Tangent features :math:`z \otimes \varphi'(W z)`, W of shape (k, d) with independent N(0, 1/d) entries.
+
+    They are the gradient of the two-layer network :math:`\sum_j a_j \varphi(w_j \cdot z)`, :math:`a_j = \pm 1`, in
+    its first layer, up to the signs of the output weights, which leave the kernel as it is. The kernel is
+    :math:`(A B^T) \circ (\varphi'(A W^T) \varphi'(B W^T)^T)`: the d k features are never formed.
+
+    Parameters
+    ----------
+    act : str or Activation
+        The activation :math:`\varphi`; its derivative is what enters.
+    d, k, seed, device, dtype, draw_on, block
+        As for `RandomFeatures`; k is the number of neurons.
+
+    Raises
+    ------
+    ValueError
+        As for `RandomFeatures`, or the activation has no derivative.
+    """
+
+    def __init__(self, act: str | Activation, **options: Any):
+        super().__init__(act, **options)
+        self._slope = self.activation.derivative
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, d k: the largest rank of a kernel matrix."""
+        return self.d * self.k
+
+    def features(self, A: Array) -> Array:
+        """The features themselves, shape (n, d k): entry i k + j is z_i times the slope of neuron j. For small d k."""
+        a = self._rows(A, "A")
+        slopes = torch.cat([self._slope(a @ W.T) for W in self._blocks(len(a))], dim=1)
+        return like((a[:, :, None] * slopes[:, None, :]).flatten(1), A)
+
+    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        products = (a @ (a if b is None else b).T).double()
+        return products * self._sum(self._slope, a, b)
