@@ -53,9 +53,7 @@ def device_of(device: torch.device | str) -> torch.device:
     if d.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device: use device='cpu'")
     if d.type == "cuda" and d.index is not None and d.index >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices"
-        )
+        raise ValueError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return d
 
 

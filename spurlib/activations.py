@@ -1,4 +1,4 @@
-"""Activations: a function, its derivative, its kinks and its Hermite coefficients, on numpy arrays and torch tensors."""
+"""Activations: a function, its derivative, its kinks, its Hermite coefficients; for numpy arrays and torch tensors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Activation:
         self.kinks = tuple(sorted(float(c) for c in kinks))
         if not np.isfinite(self.kinks).all():
             raise ValueError(f"kinks must be finite numbers, got {self.kinks}")
-        self.name = name or getattr(f, "__name__", "activation")
+        self.name = name or str(getattr(f, "__name__", "activation"))
         self._mu = np.empty(0)
 
     def __repr__(self) -> str:
@@ -114,9 +114,7 @@ def _on_array(f: Callable[[Any], Any], x: np.ndarray, name: str) -> np.ndarray:
 
 def _shaped(out: Any, x: Any, name: str) -> Any:
     if tuple(out.shape) != tuple(x.shape):
-        raise ValueError(
-            f"activation {name!r} must act entry-wise: shape {tuple(x.shape)} in, {tuple(out.shape)} out"
-        )
+        raise ValueError(f"activation {name!r} must act entry-wise: shape {tuple(x.shape)} in, {tuple(out.shape)} out")
     return out
 
 

@@ -46,9 +46,7 @@ class Claim:
 
     def _line(self) -> str:
         kind = "falsified as it must be" if self.falsifies else "holds"
-        return (
-            f"{'✓' if self.holds else '✗'} {self.statement}, {self.name}: {kind if self.holds else 'FAILS'}"
-        )
+        return f"{'✓' if self.holds else '✗'} {self.statement}, {self.name}: {kind if self.holds else 'FAILS'}"
 
     def __str__(self) -> str:
         return f"{self._line()}; value {self.value:.3g}, {self.target}"

@@ -189,7 +189,7 @@ class _ImageSet:
     classes: tuple[int, int]
     frame: int
     levels: int
-    load: Callable[[Path], tuple[_Split, _Split, str]]
+    load: Callable[[Path, tuple[int, int]], tuple[_Split, _Split, str]]
     torchvision_name: str = ""
 
 
@@ -202,34 +202,40 @@ def data_folder() -> Path:
     return Path(os.environ.get("SPURLIB_DATA") or Path.home() / ".cache" / "spurlib").expanduser()
 
 
-def _load_digits(folder: Path) -> tuple[_Split, _Split, str]:
+def _of_classes(split: _Split, pair: tuple[int, int]) -> _Split:
+    keep = np.isin(split[1], pair)
+    return split[0][keep], split[1][keep]
+
+
+def _load_digits(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
     with np.load(str(files("spurlib") / "digits.npz")) as stored:
         images, labels = stored["images"][..., None], stored["labels"].astype(int)
     test = np.arange(len(labels)) % 5 == 4
     source = "digits (8 x 8 images, embedded in spurlib; from scikit-learn)"
-    return (images[~test], labels[~test]), (images[test], labels[test]), source
+    return _of_classes((images[~test], labels[~test]), pair), _of_classes((images[test], labels[test]), pair), source
 
 
-def _load_mnist(folder: Path) -> tuple[_Split, _Split, str]:
+def _load_mnist(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
     from torchvision.datasets import MNIST
 
     splits = [MNIST(str(folder), train=train, download=False) for train in (True, False)]
     train, test = ((s.data.numpy()[..., None], s.targets.numpy().astype(int)) for s in splits)
-    return train, test, "MNIST"
+    return _of_classes(train, pair), _of_classes(test, pair), "MNIST"
 
 
-def _load_cifar10(folder: Path) -> tuple[_Split, _Split, str]:
+def _load_cifar10(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
     from torchvision.datasets import CIFAR10, ImageFolder
 
     if (folder / "cifar-10-batches-py").is_dir():
         splits = [CIFAR10(str(folder), train=train, download=False) for train in (True, False)]
         train, test = ((s.data, np.array(s.targets)) for s in splits)
-        return train, test, "CIFAR-10 (official batches)"
+        return _of_classes(train, pair), _of_classes(test, pair), "CIFAR-10 (official batches)"
 
     def split(name: str) -> _Split:
         listing = ImageFolder(str(folder / "cifar10-images" / name))
-        images = np.stack([np.asarray(image, dtype=np.uint8) for image, _ in listing])
-        return images, np.array(listing.targets)
+        wanted = [row for row, target in enumerate(listing.targets) if target in pair]  # decoding all takes 10 s
+        images = np.stack([np.asarray(listing[row][0], dtype=np.uint8) for row in wanted])
+        return images, np.array([listing.targets[row] for row in wanted])
 
     return split("train"), split("test"), "CIFAR-10 (JPEG copy)"
 
@@ -308,14 +314,13 @@ def _download(name: str, folder: Path, patience: float | None) -> str:
             thread.start()
             thread.join(patience)
         if thread.is_alive():
-            return (
-                f"the download took longer than {patience:g} s (`python -m spurlib.data {name}` waits for it)"
-            )
+            return f"the download took longer than {patience:g} s (`python -m spurlib.data {name}` waits for it)"
     return failure[0] if failure else ""
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, folder: Path) -> tuple[_Split, _Split, str]:
+def _load(name: str, folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
+    """Training and test images of two classes, and where they come from."""
     if not available(name):
         reason = _download(name, folder, _PATIENCE)
         if not available(name):
@@ -323,7 +328,7 @@ def _load(name: str, folder: Path) -> tuple[_Split, _Split, str]:
                 f"data set {name!r} is not in {folder} (set SPURLIB_DATA to the folder that holds it) and could not be "
                 f"downloaded: {reason or 'incomplete'}"
             )
-    return _SETS[name].load(folder)
+    return _SETS[name].load(folder, pair)
 
 
 def first_available(*names: str) -> str:
@@ -353,7 +358,7 @@ def first_available(*names: str) -> str:
     missing: list[str] = []
     for name in names:
         try:
-            _load(name, data_folder())
+            _load(name, data_folder(), _SETS[name].classes)
         except DataNotAvailableError:
             missing.append(name)
             continue
@@ -382,8 +387,8 @@ def image_counts(name: str, classes: Sequence[int] | None = None) -> tuple[int, 
         As for `framed_images`.
     """
     pair = _pair(classes, _image_set(name))
-    train, test, _ = _load(name, data_folder())
-    return int(np.isin(train[1], pair).sum()), int(np.isin(test[1], pair).sum())
+    train, test, _ = _load(name, data_folder(), pair)
+    return len(train[1]), len(test[1])
 
 
 def _pair(classes: Sequence[int] | None, known: _ImageSet) -> tuple[int, int]:
@@ -445,13 +450,10 @@ def framed_images(
     frame = known.frame if frame is None else positive(frame, "frame")
     pick, pick_test, noise, noise_test, other = _generators(seed, 5)
 
-    train, test, source = _load(name, data_folder())
-    (cores, labels), (cores_test, labels_test) = _of_classes(train, pair), _of_classes(test, pair)
+    (cores, labels), (cores_test, labels_test), source = _load(name, data_folder(), pair)
     for size, argument, there in ((n, "n", len(labels)), (n_test, "n_test", len(labels_test))):
         if size > there:
-            raise ValueError(
-                f"{argument} = {size} is more than the {there} images of classes {pair} in {name}"
-            )
+            raise ValueError(f"{argument} = {size} is more than the {there} images of classes {pair} in {name}")
 
     height, width, channels = cores.shape[1:]
     shape = (height + 2 * frame, width + 2 * frame, channels)
@@ -470,9 +472,7 @@ def framed_images(
     rows_test = pick_test.permutation(len(labels_test))[:n_test]
     Z, Z_test = framed(cores[rows], noise), framed(cores_test[rows_test], noise_test)
     spurious = mask.ravel()
-    offset, scale = (
-        _centering(cores / known.levels, mask, known.levels) if centered else (np.zeros(Z.shape[1]), 1.0)
-    )
+    offset, scale = _centering(cores / known.levels, mask, known.levels) if centered else (np.zeros(Z.shape[1]), 1.0)
     Z, Z_test = (Z - offset) / scale, (Z_test - offset) / scale
     Z_spurious = Z.copy()
     if query == "zero":
@@ -494,11 +494,6 @@ def framed_images(
         offset=offset,
         scale=scale,
     )
-
-
-def _of_classes(split: _Split, pair: tuple[int, int]) -> _Split:
-    keep = np.isin(split[1], pair)
-    return split[0][keep], split[1][keep]
 
 
 def _centering(cores: np.ndarray, mask: np.ndarray, levels: int) -> tuple[np.ndarray, float]:

@@ -78,9 +78,7 @@ def _quadrature(kinks: tuple[float, ...], refinement: int) -> tuple[np.ndarray, 
     return u, (half * w).ravel() * np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
 
 
-def _converged(
-    integrals: Callable[[np.ndarray, np.ndarray], np.ndarray], kinks: Iterable[float]
-) -> np.ndarray:
+def _converged(integrals: Callable[[np.ndarray, np.ndarray], np.ndarray], kinks: Iterable[float]) -> np.ndarray:
     """Refine the quadrature until the integrals stand still."""
     cuts = tuple(sorted(float(k) for k in kinks))
     old = integrals(*_quadrature(cuts, 1))

@@ -89,13 +89,12 @@ class Interpolator:
         if ridge == 0:
             _refuse_too_many(len(z), getattr(kernel, "n_features", None))
             _refuse_equal(z)
-        self.kernel, self.Z = kernel, Z
+        self.kernel: Kernel | None = kernel
+        self.Z: Array = Z
         self._fit(kernel.gram(Z, Z), g, ridge, getattr(kernel, "dtype", torch.float64))
 
     @classmethod
-    def from_gram(
-        cls, K: Array, g: Array, *, ridge: float = 0.0, dtype: torch.dtype = torch.float64
-    ) -> Interpolator:
+    def from_gram(cls, K: Array, g: Array, *, ridge: float = 0.0, dtype: torch.dtype = torch.float64) -> Interpolator:
         """Fit on a kernel matrix computed beforehand.
 
         Its methods then take kernel rows k(Q, Z), shape (q, n), in place of queries Q. One gram matrix of a large
@@ -239,9 +238,7 @@ def _refuse_equal(z: torch.Tensor) -> None:
     _, group, counts = torch.unique(z, dim=0, return_inverse=True, return_counts=True)
     rows = (counts[group] > 1).nonzero().flatten().tolist()
     if rows:
-        raise SingularKernelError(
-            f"Z holds equal samples: rows {_some(rows)}. Drop them, or use ridge > 0", rows
-        )
+        raise SingularKernelError(f"Z holds equal samples: rows {_some(rows)}. Drop them, or use ridge > 0", rows)
 
 
 def _leverage_by_eigenvalues(system: torch.Tensor) -> torch.Tensor:
