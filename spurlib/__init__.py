@@ -14,6 +14,7 @@ from .features import RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
 from .plotting import COLORS, figure_style
+from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
 __all__ = [
     "COLORS",
@@ -23,6 +24,7 @@ __all__ = [
     "DataNotAvailableError",
     "Interpolator",
     "RandomFeatures",
+    "Regime",
     "SingularKernelError",
     "SpuriousData",
     "TangentFeatures",
@@ -33,10 +35,14 @@ __all__ = [
     "figure_style",
     "first_available",
     "framed_images",
+    "gamma_ntk",
+    "gamma_rf",
+    "gamma_rf_bound",
     "gaussian_expectation",
     "hermite_basis",
     "hermite_coefficients",
     "hermite_series",
     "image_counts",
+    "regime",
     "synthetic",
 ]

@@ -1,0 +1,243 @@
+"""Formulas for the feature alignment, and how far a size is from the assumptions of the theorems."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._arrays import positive
+from .activations import Activation, activation
+
+__all__ = ["Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "regime"]
+
+_MOST_TERMS = 4000  # of a Hermite series; alpha up to 0.99 needs 2700
+
+
+def _alphas(alpha: Any) -> np.ndarray:
+    a = np.asarray(alpha, dtype=float)
+    if a.size == 0 or not ((a > 0) & (a < 1)).all():
+        raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha!r}")
+    return a
+
+
+def _ratios(ratio: Any) -> np.ndarray:
+    r = np.asarray(ratio, dtype=float)
+    if r.size == 0 or not ((r > 0) & np.isfinite(r)).all():
+        raise ValueError(f"ratio must be positive: N / d; got {ratio!r}")
+    return r
+
+
+def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray]:
+    """Squared coefficient of degree first - 1, the energy from degree `first` on, and the same damped by alpha^l."""
+    terms = min(_MOST_TERMS, max(8, math.ceil(math.log(1e-12) / math.log(float(alpha.max())))))
+    squares = act.coefficients(terms) ** 2
+    rest = act.energy - float(squares[:first].sum())
+    damped = np.polynomial.polynomial.polyval(alpha, np.r_[np.zeros(first), squares[first:]])
+    if rest <= 1e-12 * act.energy:  # what is left is rounding
+        rest, damped = 0.0, np.zeros_like(alpha)
+    return float(squares[first - 1]), rest, damped
+
+
+def _float(x: np.ndarray) -> Any:
+    return float(x) if np.ndim(x) == 0 else x
+
+
+def _sharp(linear: float, rest: float, damped: np.ndarray, alpha: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """(alpha m tau + c_a) / (m tau + c), tau = kappa / (1 + kappa), 1 / (1 + kappa) + (c / m) / kappa = N / d."""
+    if linear == 0:
+        return damped / rest + 0 * ratio
+    s = rest / linear
+    b = ratio - 1 - s
+    root = np.sqrt(b**2 + 4 * ratio * s)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kappa = np.where(b > 0, 2 * s / (b + root), (root - b) / (2 * ratio))
+    tau = kappa / (1 + kappa)
+    return (alpha * linear * tau + damped) / (linear * tau + rest)
+
+
+def gamma_rf(act: str | Activation, alpha: Any, *, ratio: Any) -> Any:
+    r"""Feature alignment of random features at a finite ratio N / d: the sharp law.
+
+    Parameters
+    ----------
+    act : str or Activation
+        The activation; its Hermite coefficients enter.
+    alpha : float or array
+        Share of the spurious coordinates, in (0, 1).
+    ratio : float or array
+        N / d, positive; broadcast against `alpha`.
+
+    Returns
+    -------
+    float or ndarray
+        :math:`(\alpha \mu_1^2 \tau + c_\alpha) / (\mu_1^2 \tau + c)` with :math:`c = \sum_{l \ge 2} \mu_l^2`,
+        :math:`c_\alpha = \sum_{l \ge 2} \mu_l^2 \alpha^l`, :math:`\tau = \kappa / (1 + \kappa)` and kappa the positive
+        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. It does not depend on the width k > N.
+
+    Raises
+    ------
+    ValueError
+        alpha or ratio out of range; a constant activation; a linear activation at N >= d, where the kernel is singular.
+
+    Notes
+    -----
+    Asymptotic: N, d to infinity at fixed ratio, standard Gaussian samples. Derived from Gaussian equivalence.
+    """
+    act, a, r = activation(act), _alphas(alpha), _ratios(ratio)
+    linear, rest, damped = _energies(act, a, 2)
+    if linear == 0 and rest == 0:
+        raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
+    if rest == 0 and (r >= 1).any():
+        raise ValueError(f"act: {act.name!r} is linear, and its kernel is singular for N >= d: ratio must be below 1")
+    return _float(_sharp(linear, rest, damped, a, r))
+
+
+def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
+    r"""Lower bound on the feature alignment of random features.
+
+    Parameters
+    ----------
+    act : str or Activation
+        The activation.
+    alpha : float or array
+        Share of the spurious coordinates, in (0, 1).
+
+    Returns
+    -------
+    float or ndarray
+        :math:`\sum_{l \ge 2} \mu_l^2 \alpha^l / \sum_{l \ge 1} \mu_l^2`.
+
+    Raises
+    ------
+    ValueError
+        alpha out of range, or a constant activation.
+
+    Notes
+    -----
+    Bombari and Mondelli (2024), Theorem 1.
+    """
+    act, a = activation(act), _alphas(alpha)
+    linear, rest, damped = _energies(act, a, 2)
+    if linear == 0 and rest == 0:
+        raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
+    return _float(damped / (linear + rest))
+
+
+def gamma_ntk(act: str | Activation, alpha: Any, *, ratio: Any = None) -> Any:
+    r"""Feature alignment of tangent features, in the limit of large N / d or at a finite ratio.
+
+    Parameters
+    ----------
+    act : str or Activation
+        The activation; the Hermite coefficients :math:`\mu'_l` of its derivative enter.
+    alpha : float or array
+        Share of the spurious coordinates, in (0, 1).
+    ratio : float or array, optional
+        N / d. Default: the limit N / d to infinity.
+
+    Returns
+    -------
+    float or ndarray
+        In the limit :math:`\alpha \sum_{l \ge 1} \mu_l'^2 \alpha^l / \sum_{l \ge 1} \mu_l'^2`; at a finite ratio
+        :math:`\alpha (\mu_0'^2 \tau + c_\alpha) / (\mu_0'^2 \tau + c)`, tau as in `gamma_rf` with :math:`\mu_0'` in the
+        place of :math:`\mu_1` and sums from l = 1.
+
+    Raises
+    ------
+    ValueError
+        alpha or ratio out of range; a derivative that is constant, in the limit or at N >= d.
+
+    Notes
+    -----
+    Limit: Bombari and Mondelli (2024), Theorem 2. Finite ratio: as for `gamma_rf`.
+    """
+    slope, a = activation(act).derivative, _alphas(alpha)
+    constant, rest, damped = _energies(slope, a, 1)
+    r = None if ratio is None else _ratios(ratio)
+    if rest == 0 and (constant == 0 or r is None or (r >= 1).any()):
+        raise ValueError(f"act: the derivative {slope.name!r} is constant, and the kernel singular for N >= d")
+    if r is None:
+        return _float(a * damped / rest)
+    # sample z = [x, y] enters twice: through the product of inner products, hence alpha in front
+    return _float(a * _sharp(constant, rest, damped, np.ones_like(a), r))
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How large, at one size, the ratios are that a theorem assumes to vanish.
+
+    Attributes
+    ----------
+    title : str
+        Kernel and sizes.
+    ratios : dict of str to float
+        Each assumption, written as a ratio that should be small.
+    """
+
+    title: str
+    ratios: dict[str, float]
+
+    def met(self, name: str) -> bool:
+        """Whether a ratio is below 1: the least one can ask of a quantity that should vanish."""
+        return self.ratios[name] < 1
+
+    def __str__(self) -> str:
+        rows = [f"{name} = {value:.2g} ({'below' if value < 1 else 'ABOVE'} 1)" for name, value in self.ratios.items()]
+        return f"{self.title}: " + "; ".join(rows)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        items = "".join(
+            f"<li>{html.escape(name)} = {value:.2g}: {'met' if value < 1 else '<b>not met</b>'}</li>"
+            for name, value in self.ratios.items()
+        )
+        page = (
+            f'<details class="spurlib-regime"><summary>Regime of {html.escape(self.title)}: '
+            f"{sum(v < 1 for v in self.ratios.values())} of {len(self.ratios)} ratios below 1</summary>"
+            f"<ul>{items}</ul></details>"
+        )
+        return {"text/plain": str(self), "text/html": page}
+
+
+def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
+    """Compare a size with the assumptions of the theorems, which are about limits.
+
+    Parameters
+    ----------
+    n, d, k : int
+        Number of samples, dimension of a sample, width.
+    kind : {"rf", "ntk"}
+        Random features (Theorem 1) or tangent features (Theorem 2).
+
+    Returns
+    -------
+    Regime
+        For each assumption its ratio at this size (natural logarithms). The theorems ask for ratios that vanish (for
+        NTK also k / d bounded); below 1 is the least one can ask at one size. Unmet ratios do not make a statement
+        false: they mean that the theorem is silent and the experiment speaks.
+
+    Raises
+    ------
+    ValueError
+        A size below 1 or an unknown kind.
+
+    Notes
+    -----
+    Bombari and Mondelli (2024), assumptions of Theorems 1 and 2.
+    """
+    n, d, k = positive(n, "n"), positive(d, "d"), positive(k, "k")
+    sizes = f"N = {n}, d = {d}, k = {k}"
+    if kind == "rf":
+        ratios = {
+            "N log^3 N / k": n * math.log(n) ** 3 / k,
+            "sqrt(d) log d / k": math.sqrt(d) * math.log(d) / k,
+            "k log^4 k / d^2": k * math.log(k) ** 4 / d**2,
+        }
+        return Regime(f"random features, {sizes}", ratios)
+    if kind == "ntk":
+        ratios = {"N log^8 N / (k d)": n * math.log(n) ** 8 / (k * d), "d / N": d / n, "k / d": k / d}
+        return Regime(f"tangent features, {sizes}", ratios)
+    raise ValueError(f"kind must be 'rf' or 'ntk', got {kind!r}")
