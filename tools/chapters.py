@@ -11,6 +11,8 @@ from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_note
 from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 
+from .markup import HEADING
+
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 BUILD = ROOT / "_build"
@@ -45,13 +47,17 @@ def sources() -> dict[str, str]:
     return {name: (CHAPTERS / f"{name}.md").read_text() for name in contents()}
 
 
+def titles() -> dict[str, str]:
+    """Return the title of every chapter by name."""
+    return {
+        name: next((found[2] for line in text.splitlines() if (found := HEADING.match(line))), name)
+        for name, text in sources().items()
+    }
+
+
 def executable() -> list[str]:
     """Return the names of the chapters that run: those that declare a kernel and hold a code cell."""
-    return [
-        name
-        for name, text in sources().items()
-        if is_myst_markdown_notebook(text) and "\n```{code-cell}" in text
-    ]
+    return [name for name, text in sources().items() if is_myst_markdown_notebook(text) and "\n```{code-cell}" in text]
 
 
 def notebook(name: str) -> NotebookNode:

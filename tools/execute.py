@@ -40,7 +40,7 @@ def code(nb: NotebookNode) -> list[str]:
 
 
 def data_used(nb: NotebookNode) -> tuple[list[str], list[str]]:
-    """Return the image data sets that a notebook names: those that are on this machine, and those that are not."""
+    """Return the image data sets that a notebook names: those on this machine, and those missing."""
     text = "\n".join(code(nb))
     named = [name for name in DATA_SETS if re.search(rf"""["']{name}["']""", text)]
     here = [name for name in named if available(name)]

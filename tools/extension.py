@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: the ledger of claims, and what follows from results rather than from sources."""
+"""Sphinx extension of the book: the ledger, and what follows from results and not from sources."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from . import ledger
-from .chapters import repository, sources
-from .execute import executable, stored
-from .markup import HEADING
+from .chapters import executable, repository, sources, titles
+from .execute import stored
 
 FOLDER = "chapters/"
 
@@ -30,12 +29,7 @@ class Ledger(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write the ledger in MyST and let the parser of the page read it."""
-        texts = sources()
-        titles = {
-            name: next((found[2] for line in text.splitlines() if (found := HEADING.match(line))), name)
-            for name, text in texts.items()
-        }
-        text = ledger.page(texts, claims(), titles)
+        text = ledger.page(sources(), claims(), titles())
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 

@@ -1,4 +1,4 @@
-"""The ledger of claims: every checked number of the book, statement by statement, and what is still missing."""
+"""The ledger of claims: every checked number of the book, and what is still missing."""
 
 from __future__ import annotations
 
@@ -104,10 +104,9 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
         for claim in made:
             label_ = known.get(claim.statement)
             about = _reference(label_) if label_ else f"`{claim.statement}`"
+            number, target = f"{claim.value:.3g}", _cell(claim.target)
             verdict = ("✗ fails, as it must" if claim.falsifies else "✓ holds") if claim.holds else "not met"
-            lines.append(
-                f"| {about} | {_cell(claim.name)} | {claim.value:.3g} | {_cell(claim.target)} | {verdict} |"
-            )
+            lines.append(f"| {about} | {_cell(claim.name)} | {number} | {target} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

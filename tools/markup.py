@@ -1,4 +1,4 @@
-"""The few constructions of MyST that the chapters use, as a tree: enough to index the book and to translate it.
+"""The few constructions of MyST that the chapters use: enough to index the book and to translate it.
 
 A directive is fenced by backticks or colons at the start of a line. A directive inside another one is
 fenced by fewer characters than the outer one, as MyST asks.
@@ -7,8 +7,10 @@ fenced by fewer characters than the outer one, as MyST asks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -38,7 +40,7 @@ class Directive:
 
     name: str
     argument: str
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     body: list[str] = field(default_factory=list)
 
     @property
@@ -80,7 +82,7 @@ def _closing(lines: list[str], start: int, pattern: re.Pattern[str]) -> int:
 
 
 def _directive(name: str, argument: str, body: list[str]) -> Directive:
-    options: dict[str, str] = {}
+    options: dict[str, Any] = {}
     if body and body[0].strip() == "---":
         end = _closing(body, 1, re.compile(r"^---[ \t]*$"))
         options = yaml.safe_load("\n".join(body[1:end])) or {}
@@ -111,8 +113,16 @@ class Label:
         return f"{self.kind.capitalize()} {self.number}".strip() if self.kind != "section" else self.title
 
 
+def walk(lines: list[str]) -> Iterator[Block]:
+    """Return all text and all directives, those inside other directives after the one that holds them."""
+    for block in parse(lines):
+        yield block
+        if isinstance(block, Directive) and block.name not in ("math", "code-cell", "code-block", "code"):
+            yield from walk(block.body)
+
+
 def labels(sources: dict[str, str], numbers: dict[str, int | None]) -> list[Label]:
-    """Return every label of the book, in reading order, numbered as the built pages are.
+    """Return all that is numbered or named in the book, in reading order, numbered as the built pages are.
 
     Parameters
     ----------
@@ -121,58 +131,50 @@ def labels(sources: dict[str, str], numbers: dict[str, int | None]) -> list[Labe
     numbers : dict
         Number of each chapter, or None.
     """
-    found: list[Label] = []
+    found = []
     for chapter, text in sources.items():
         prefix = f"{numbers[chapter]}." if numbers.get(chapter) else ""
-        count: dict[str, int] = {}
-        target: list[str] = []
-
-        def add(kind: str, name: str, title: str = "", counter: str = "", numbered: bool = True) -> None:
-            number = ""
-            if numbered:
-                counter = counter or kind
-                count[counter] = count.get(counter, 0) + 1  # noqa: B023
-                number = f"{prefix}{count[counter]}"  # noqa: B023
-            found.append(Label(name, kind, chapter, number, title))  # noqa: B023
-
-        def visit(lines: list[str]) -> None:
-            for block in parse(lines):
-                if isinstance(block, str):
-                    if mark := TARGET.match(block):
-                        target.append(mark[1])
-                    elif heading := HEADING.match(block):
-                        for name in target:
-                            add("section", name, heading[2], numbered=False)
-                        target.clear()
-                    continue
-                name, title = str(block.options.get("label", "")), block.argument
-                if block.name == "math":
-                    if name:
-                        add("equation", name)
-                elif block.name.startswith("prf:") and block.kind in KINDS:
-                    add(block.kind, name, title, "statement", "nonumber" not in block.options)
-                elif block.name in ("exercise", "exercise-start"):
-                    add("exercise", name, title, numbered="nonumber" not in block.options)
-                elif block.name in ("solution", "solution-start"):
-                    add("solution", name, title, numbered=False)
-                elif block.name == "figure":
-                    add("figure", str(block.options.get("name", "")))
-                elif block.name in ("table", "list-table", "csv-table") and title:
-                    add("table", str(block.options.get("name", "")), title)
-                elif block.name == "code-cell":
-                    caption = _figure(block)
-                    if caption is not None:
-                        add("figure", str(caption.get("name", "")))
-                if block.name not in ("math", "code-cell", "code-block", "code"):
-                    visit(block.body)
-
-        visit(text.splitlines())
+        count: Counter[str] = Counter()
+        for kind, name, title, counter in _named(text.splitlines()):
+            count[counter] += 1
+            found.append(Label(name, kind, chapter, f"{prefix}{count[counter]}" if counter else "", title))
     return found
 
 
-def _figure(cell: Directive) -> dict[str, str] | None:
-    mystnb = cell.options.get("mystnb")
-    return mystnb.get("figure") if isinstance(mystnb, dict) else None
+def _named(lines: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Return kind, name, title and counter (empty: not numbered) of what a chapter names or numbers."""
+    targets: list[str] = []
+    for block in walk(lines):
+        if isinstance(block, str):
+            if target := TARGET.match(block):
+                targets.append(target[1])
+            elif heading := HEADING.match(block):
+                yield from (("section", name, heading[2], "") for name in targets)
+                targets = []
+            continue
+        options, title = block.options, block.argument
+        name = str(options.get("label") or options.get("name") or "")
+        numbered = "nonumber" not in options
+        if block.name == "math" and name:
+            yield "equation", name, "", "equation"
+        elif block.name.startswith("prf:") and block.kind in KINDS:
+            yield block.kind, name, title, "statement" if numbered else ""
+        elif block.name in ("exercise", "exercise-start"):
+            yield "exercise", name, title, "exercise" if numbered else ""
+        elif block.name in ("solution", "solution-start"):
+            yield "solution", name, title, ""
+        elif block.name == "figure":
+            yield "figure", name, "", "figure"
+        elif block.name in ("table", "list-table") and title:
+            yield "table", name, title, "table"
+        elif block.name == "code-cell" and (caption := figure(block.options)):
+            yield "figure", str(caption.get("name", "")), "", "figure"
+
+
+def figure(metadata: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return name and caption of the figure that a code cell shows, given the cell's metadata."""
+    mystnb = metadata.get("mystnb")
+    return mystnb.get("figure") if isinstance(mystnb, Mapping) else None
 
 
 def index(sources: dict[str, str], numbers: dict[str, int | None]) -> dict[str, Label]:
