@@ -1,0 +1,125 @@
+"""The stored notebooks are those that their chapters give; MyST becomes Markdown that Jupyter can show."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tools.chapters import CHAPTERS, executable
+from tools.markup import labels
+from tools.notebooks import COLAB, differences, load
+from tools.translate import NotTranslatableError, Translator
+
+CHAPTER = """\
+(here)=
+# Title
+
+:::{prf:theorem} Pythagoras
+:label: thm-p
+If the angle is right,
+
+$$
+a^2 + b^2 = c^2 .
+$$ (eq-p)
+:::
+
+:::{prf:lemma}
+Unlabeled.
+:::
+
+```{math}
+:label: eq-q
+a &= b \\\\
+  &= c
+```
+"""
+OTHER = "# Other\n\n(there)=\n## Section\n\n:::{prf:lemma} Far\n:label: lem-far\nText.\n:::\n"
+
+
+def translate(text, glued=None):
+    """Translate text that stands in a chapter after CHAPTER."""
+    found = labels({"one": CHAPTER + text, "two": OTHER}, {"one": 1, "two": 2})
+    bibliography = CHAPTERS / "references.bib"
+    titles = {"one": "Title", "two": "Other"}
+    translator = Translator("one", found, titles, ["one", "two"], bibliography, glued or {})
+    translator.text(CHAPTER)
+    return translator.text(text)
+
+
+@pytest.mark.parametrize("name", executable())
+def test_stored_notebook_is_that_of_its_chapter(name):
+    assert differences(name, load(name)) == [], "run `make notebooks-text`, or `make notebooks`"
+
+
+@pytest.mark.parametrize("name", executable())
+def test_stored_notebook_is_executed_and_without_images(name):
+    nb = load(name)
+    assert nb is not None
+    cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count == i for i, cell in enumerate(cells, 1))
+    assert not any("image" in mime for cell in cells for output in cell.outputs for mime in output.get("data", ()))
+    assert cells[0].source.startswith(COLAB[:14])
+    assert sum(len(cell.outputs) for cell in cells) > 0
+
+
+@pytest.mark.parametrize(("kind", "complaint"), [("code", "code cell"), ("markdown", "markdown cell")])
+def test_a_stale_notebook_is_found(kind, complaint):
+    name = executable()[0]
+    stale = copy.deepcopy(load(name))
+    cell = next(cell for cell in stale.cells[3:] if cell.cell_type == kind)
+    cell.source += "\nchanged"
+    assert complaint in differences(name, stale)[0]
+    assert "missing" in differences(name, None)[0]
+
+
+@pytest.mark.parametrize(
+    ("myst", "markdown"),
+    [
+        ("By {prf:ref}`thm-p` and {eq}`eq-p`.", "By Theorem 1.1 and (1.1)."),
+        ("{eq}`eq-q`", "(1.2)"),
+        ("{prf:ref}`lem-far`", "[Lemma 2.1](two.ipynb)"),
+        ("{prf:ref}`the far lemma <lem-far>`", "[the far lemma](two.ipynb)"),
+        ("{ref}`there`, {doc}`two`", "[Section](two.ipynb), [Other](two.ipynb)"),
+        ("{math}`x^2` and {code}`f(x)`", "$x^2$ and `f(x)`"),
+        ("{glue:text}`accuracy:.2f` {glue:text}`accuracy`", "0.50 0.5"),
+        ("(a-label)=\n## Heading", "## Heading"),
+        ("% a comment\ntext", "text"),
+        ("```python\n{eq}\n```", "```python\n{eq}\n```"),
+        ("::::{prf:proof}\nSee {eq}`eq-p`.\n::::", "*Proof.* See (1.1). ∎"),
+        (":::{admonition} Listen\n:class: tip\ntext\n:::", "**Listen.** text"),
+        (":::{note}\ntext\n:::", "**Note.** text"),
+        ("$$\na \\\\ b\n$$", "$$\n\\begin{aligned}\na \\\\ b\n\\end{aligned}\n$$"),
+        ("```{math}\n:label: eq-r\nx\n```", "$$\nx\n\\tag{1.3}\n$$"),
+        (
+            "```{exercise-start} Try\n:label: ex-a\n```\nText\n```{exercise-end}\n```\n```{solution-start} ex-a\n"
+            ":class: dropdown\n```\nDone\n```{solution-end}\n```",
+            "**Exercise 1.1 (Try).**\n\nText\n\n**Solution to Exercise 1.1.**\n\nDone",
+        ),
+        ("```{bibliography}\n```", ""),
+        (
+            "```{list-table} Cap\n:name: tab-a\n* - a\n  - b\n* - c\n  - d\n```",
+            "**Table 1.1.** Cap\n\n| a | b |\n| --- | --- |\n| c | d |",
+        ),
+        (
+            "```{figure} ../assets/a.png\n:name: fig-a\n:alt: An a\nThe caption.\n```\n{numref}`fig-a`",
+            "![An a](../assets/a.png)\n\n**Figure 1.1.** The caption.\n\nFigure 1.1",
+        ),
+    ],
+)
+def test_myst_becomes_markdown(myst, markdown):
+    assert translate(myst, {"accuracy": "0.5"}) == markdown
+
+
+def test_citations_become_names_and_years():
+    text = translate("{cite:t}`bombari2024how` {cite:p}`bombari2024how`")
+    assert "Bombari and Mondelli (2024)" in text
+    assert "Bombari and Mondelli, 2024" in text
+
+
+@pytest.mark.parametrize(
+    "myst", ["{nonsense}`x`", ":::{nonsense}\n:::", "{eq}`eq-none`", "{cite:t}`nobody`", "{doc}`no`"]
+)
+def test_what_notebooks_cannot_show_is_refused_by_name(myst):
+    with pytest.raises(NotTranslatableError, match=r"chapters/one\.md"):
+        translate(myst)
