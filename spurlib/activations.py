@@ -159,6 +159,7 @@ _KNOWN = {name: Activation(*pair, name=name) for name, pair in _SMOOTH.items()} 
     name: Activation(*pair, kinks=(0.0,), name=name) for name, pair in _KINKED.items()
 }
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)\*?)?h(\d+)")
+_SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
 
 def activation_names() -> list[str]:
@@ -191,7 +192,7 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     name = str(spec).replace(" ", "").lower()
     if name in _KNOWN:
         return _KNOWN[name]
-    if name and _TERM.sub("", name) == "" and not re.search(r"\dh\d*(?=h)|h\d+(?=[h\d.])", name):
+    if _SUM.fullmatch(name):
         return _polynomial(name)
     raise ValueError(
         f"activation {spec!r} is not known; known are {', '.join(activation_names())}, and sums of Hermite "
