@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from ._arrays import Array, like, tensor
@@ -148,7 +149,7 @@ class Interpolator:
     def _cross(self, Q: Array) -> torch.Tensor:
         if self.kernel is None:
             return tensor(Q, "Q", ndim=2, columns=len(self.K), device=self.K.device)
-        tensor(Q, "Q", ndim=2, columns=self.Z.shape[1])
+        tensor(Q, "Q", ndim=2, columns=np.shape(self.Z)[1])
         return tensor(self.kernel.gram(Q, self.Z), "kernel.gram(Q, Z)", ndim=2, device=self.K.device)
 
     def predict(self, Q: Array) -> Array:
