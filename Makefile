@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED := 1
 
 # One thread in each of the two workers of the tests, so that their results and their times do not depend on the load.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := -p tests.nbval_settings --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 BUILD := $(PY) -m tools.build
 
@@ -35,7 +35,7 @@ html: $(READY) ## build the pages, executing only what changed
 	@$(BUILD)
 
 test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
-	$(ONE_THREAD) $(PYTEST) $(NBVAL) --cov=spurlib --cov-report=term-missing:skip-covered tests/book tests chapters
+	$(ONE_THREAD) $(PYTEST) $(NBVAL) --cov=spurlib --cov-report=term-missing:skip-covered tests/book/test_site.py tests chapters
 
 lint: $(READY) ## check style and types only
 	$(PY) -m ruff check
