@@ -14,7 +14,7 @@ from .activations import Activation, activation
 __all__ = ["RandomFeatures", "TangentFeatures"]
 
 _TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
-_BYTES = 64 * 2**20  # aim for the activations of one block
+_BYTES = 64 * 2**20  # aim for the activations of one block, and for its weights
 _PIECE = 2**17  # entries to which an activation is applied at a time
 
 
@@ -68,7 +68,7 @@ class _Features:
 
     def _blocks(self, rows: int) -> Iterator[torch.Tensor]:
         """The weights in order, in blocks of neurons, shape (block, d)."""
-        size = self.block or max(_TILE, _BYTES // (rows * self.dtype.itemsize))
+        size = self.block or max(_TILE, _BYTES // (max(rows, self.d) * self.dtype.itemsize))
         size = min(size, self.k)
         buffer = torch.empty(size, self.d, device=self.device, dtype=self.dtype)
         filled, tile_index, tile, used = 0, 0, self._tile(0), 0
