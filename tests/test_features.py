@@ -1,0 +1,291 @@
+"""Random and tangent features: explicit features, autograd, statistics of the weights, memory, devices."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import spurlib as sl
+
+BOTH = [sl.RandomFeatures, sl.TangentFeatures]
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+
+
+def samples(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def test_random_features_are_the_activation_of_projections():
+    A, rf = samples(5, 7), sl.RandomFeatures("tanh", d=7, k=30, seed=3)
+    V = rf.weights().numpy()
+    assert V.shape == (30, 7)
+    np.testing.assert_allclose(rf.features(A), np.tanh(A @ V.T), rtol=1e-13)
+
+
+def test_tangent_features_are_outer_products():
+    A, ntk = samples(5, 7), sl.TangentFeatures("sin", d=7, k=11, seed=3)
+    W = ntk.weights().numpy()
+    expected = np.stack([np.kron(z, np.cos(W @ z)) for z in A])
+    np.testing.assert_allclose(ntk.features(A), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_tangent_kernel_is_that_of_the_gradient_of_a_network(name):
+    d, k = 6, 9
+    ntk = sl.TangentFeatures(name, d=d, k=k, seed=1)
+    signs = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], k))
+    phi = {"tanh": torch.nn.Tanh(), "relu": torch.nn.ReLU()}[name]
+    A, gradients = torch.from_numpy(samples(4, d)), []
+    for z in A:
+        W = ntk.weights().requires_grad_()
+        (gradient,) = torch.autograd.grad(signs @ phi(W @ z), W)
+        gradients.append(gradient)
+    G = torch.stack(gradients)  # (n, k, d)
+    torch.testing.assert_close(ntk.gram(A), G.flatten(1) @ G.flatten(1).T, rtol=1e-12, atol=1e-12)
+    features = ntk.features(A).reshape(4, d, k).transpose(1, 2)
+    torch.testing.assert_close(features, G * signs[None, :, None], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("name", ["relu", "h1+h2", "tanh"])
+def test_gram_is_the_product_of_features(kind, name):
+    kernel = kind(name, d=6, k=2500 if kind is sl.RandomFeatures else 60, seed=2)
+    A, B = samples(8, 6), samples(5, 6, seed=1)
+    FA, FB = kernel.features(A), kernel.features(B)
+    np.testing.assert_allclose(kernel.gram(A, B), FA @ FB.T, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(kernel.gram(A), FA @ FA.T, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(kernel.gram(A, A), FA @ FA.T, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(kernel.gram(A, A.copy()), FA @ FA.T, rtol=1e-11, atol=1e-10)
+    assert kernel.n_features == FA.shape[1]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("block", [1, 7, 1000, 1024, 1025, 10_000])
+def test_features_do_not_depend_on_the_block(kind, block):
+    k = 2100
+    reference, other = kind("relu", d=3, k=k, seed=5), kind("relu", d=3, k=k, seed=5, block=block)
+    A = samples(4, 3)
+    assert torch.equal(reference.weights(), other.weights())
+    np.testing.assert_allclose(other.features(A), reference.features(A), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(other.gram(A), reference.gram(A), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_float32_has_the_same_weights_rounded(kind):
+    single, double = (kind("tanh", d=10, k=1500, seed=4, dtype=t) for t in (torch.float32, torch.float64))
+    torch.testing.assert_close(single.weights().double(), double.weights(), rtol=1e-7, atol=0)
+    A = samples(6, 10)
+    assert single.features(A).dtype == np.float32
+    np.testing.assert_allclose(single.features(A), double.features(A), rtol=1e-4, atol=1e-5)
+    K32, K64 = single.gram(A), double.gram(A)
+    assert K32.dtype == K64.dtype == np.float64
+    assert np.abs(K32 - K64).max() < 2e-6 * np.abs(K64).max()
+
+
+@pytest.mark.parametrize("narrow", [1, 1023, 1024, 1500, 2048])
+def test_a_wider_draw_contains_the_narrower(narrow):
+    wide = sl.RandomFeatures("relu", d=4, k=3000, seed=7).weights()
+    assert torch.equal(sl.RandomFeatures("relu", d=4, k=narrow, seed=7).weights(), wide[:narrow])
+
+
+def test_tiles_and_seeds_differ():
+    V = sl.RandomFeatures("relu", d=4, k=4096, seed=0).weights()
+    tiles = V.reshape(4, 1024, 4)
+    for i in range(4):
+        for j in range(i):
+            assert (tiles[i] - tiles[j]).abs().max() > 0.1
+    others = [sl.RandomFeatures("relu", d=4, k=1024, seed=s).weights() for s in (1, 2**40, np.int64(3))]
+    assert all((V[:1024] - other).abs().max() > 0.1 for other in others)
+
+
+def test_weights_are_gaussian_with_variance_one_over_d():
+    d, k = 50, 8000
+    V = sl.RandomFeatures("relu", d=d, k=k, seed=11).weights().numpy().ravel() * math.sqrt(d)
+    m = V.size
+    assert abs(V.mean()) < 4.5 / math.sqrt(m)
+    assert abs(V.var() - 1) < 4.5 * math.sqrt(2 / m)
+    assert stats.kstest(V[:100_000], "norm").pvalue > 1e-4
+    columns = V.reshape(k, d)
+    correlation = np.corrcoef(columns.T)[np.triu_indices(d, 1)]
+    assert np.abs(correlation).max() < 5.5 / math.sqrt(k)
+
+
+def test_wide_kernels_approach_the_dual_kernel():
+    d, k = 20, 40_000
+    A = samples(6, d)
+    A *= math.sqrt(d) / np.linalg.norm(A, axis=1, keepdims=True)
+    rf = sl.RandomFeatures("tanh", d=d, k=k, seed=0)
+    features = rf.features(A)
+    limit = sl.dual_kernel(sl.activation("tanh").coefficients(60), A @ A.T / d)
+    errors = np.array([[(x * y).std() for y in features] for x in features]) / math.sqrt(k)
+    assert (np.abs(rf.gram(A) / k - limit) < 5 * errors).all()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_comes_in_goes_out(kind):
+    kernel, A = kind("relu", d=3, k=5), samples(4, 3)
+    T = torch.from_numpy(A)
+    assert isinstance(kernel.gram(A), np.ndarray) and isinstance(kernel.features(A), np.ndarray)
+    assert isinstance(kernel.gram(T), torch.Tensor) and isinstance(kernel.features(T), torch.Tensor)
+    assert isinstance(kernel.gram(A, T), np.ndarray) and isinstance(kernel.gram(T, A), torch.Tensor)
+    np.testing.assert_array_equal(kernel.gram(T).numpy(), kernel.gram(A))
+    np.testing.assert_array_equal(kernel.gram(A.tolist()), kernel.gram(A))
+    np.testing.assert_array_equal(kernel.gram(np.asfortranarray(A)), kernel.gram(A))
+    assert kernel.gram(T.requires_grad_()).requires_grad is False
+    ints = np.arange(12).reshape(4, 3)
+    np.testing.assert_array_equal(kernel.gram(ints), kernel.gram(ints.astype(float)))
+
+
+def test_the_samples_are_left_alone():
+    A = samples(4, 3)
+    before = A.copy()
+    for kind in BOTH:
+        kernel = kind("relu", d=3, k=5)
+        for call in (kernel.gram, kernel.features):
+            call(A)
+    np.testing.assert_array_equal(A, before)
+
+
+def test_the_kernel_is_reproducible_and_global_seeds_play_no_part():
+    rf, A = sl.RandomFeatures("relu", d=3, k=50), samples(4, 3)
+    torch.manual_seed(0)
+    first = rf.gram(A)
+    state = torch.get_rng_state()
+    np.random.seed(1)  # noqa: NPY002
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(rf.gram(A), first)
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_repr():
+    assert repr(sl.RandomFeatures("relu", d=3, k=5, seed=2)) == "RandomFeatures('relu', d=3, k=5, seed=2)"
+
+
+MEMORY = """
+import resource
+import torch
+import spurlib as sl
+
+torch.set_num_threads(1)
+A = torch.randn({n}, {d}, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+for k in (22_000, 220_000):
+    sl.{kind}("relu", d={d}, k=k).gram(A)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("kind, n, d", [(sl.RandomFeatures, 400, 100), (sl.TangentFeatures, 3, 400)])
+def test_memory_does_not_grow_with_the_width(kind, n, d):
+    script = MEMORY.format(kind=kind.__name__, n=n, d=d)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    first, tenfold = map(int, done.stdout.split())
+    stored = 220_000 * 400 * 8  # the features of the first case, the weights of the second
+    assert tenfold - first < stored / 20
+    assert tenfold < 1.1 * first
+
+
+BAD = {
+    "A must have 2 axes": np.ones(3),
+    "A must have 3 columns": np.ones((2, 4)),
+    "A is empty": np.ones((0, 3)),
+    "A holds NaN": np.full((2, 3), np.nan),
+    "A must hold real": np.ones((2, 3)) * 1j,
+    "A must be an array": [["a", "b", "c"]],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+@pytest.mark.parametrize("kind", BOTH)
+def test_bad_samples(kind, message, monkeypatch):
+    kernel = kind("relu", d=3, k=5)
+    monkeypatch.setattr(kernel, "_blocks", lambda rows: pytest.fail("work began"))
+    with pytest.raises(ValueError, match=message):
+        kernel.gram(BAD[message])
+    with pytest.raises(ValueError, match=message):
+        kernel.features(BAD[message])
+    with pytest.raises(ValueError, match="B" + message[1:]):
+        kernel.gram(np.ones((2, 3)), BAD[message])
+
+
+OPTIONS = [
+    ("d", 0),
+    ("d", 2.0),
+    ("k", 0),
+    ("k", -3),
+    ("k", True),
+    ("seed", -1),
+    ("seed", 0.5),
+    ("seed", None),
+    ("dtype", torch.float16),
+    ("dtype", "float64"),
+    ("dtype", np.float64),
+    ("draw_on", "gpu"),
+    ("device", "warp"),
+    ("block", 0),
+]
+
+
+@pytest.mark.parametrize("argument, value", OPTIONS)
+@pytest.mark.parametrize("kind", BOTH)
+def test_bad_options_are_named(kind, argument, value):
+    with pytest.raises(ValueError, match=rf"^{argument}\b"):
+        kind("relu", **{"d": 3, "k": 5, argument: value})
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_unknown_activation(kind):
+    with pytest.raises(ValueError, match="relu, sigmoid"):
+        kind("nonesuch", d=3, k=5)
+
+
+def test_tangent_features_need_a_derivative():
+    with pytest.raises(ValueError, match="derivative"):
+        sl.TangentFeatures(sl.Activation(np.tanh), d=3, k=5)
+
+
+def test_a_missing_device_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'cuda'"):
+        sl.RandomFeatures("relu", d=3, k=5, device="cuda")
+
+
+def test_features_larger_than_the_precision_are_refused():
+    with pytest.raises(ValueError, match="A holds NaN or infinite"):
+        sl.RandomFeatures("relu", d=3, k=5, dtype=torch.float32).gram(np.full((2, 3), 1e300))
+
+
+@CUDA
+@pytest.mark.parametrize("kind", BOTH)
+def test_cuda_with_weights_drawn_on_the_cpu_equals_the_cpu(kind):
+    A = samples(20, 30)
+    cpu, gpu = kind("tanh", d=30, k=3000), kind("tanh", d=30, k=3000, device="cuda", draw_on="cpu")
+    assert torch.equal(cpu.weights(), gpu.weights().cpu())
+    np.testing.assert_allclose(gpu.gram(A), cpu.gram(A), rtol=1e-11, atol=1e-9)
+
+
+@CUDA
+@pytest.mark.parametrize("kind", BOTH)
+def test_cuda_draws_weights_of_its_own(kind):
+    A, options = samples(20, 30), {"d": 30, "k": 3000, "device": "cuda"}
+    first, again = kind("tanh", **options), kind("tanh", **options, block=100)
+    assert torch.equal(first.weights(), again.weights())
+    assert first.weights().is_cuda
+    np.testing.assert_allclose(first.gram(A), again.gram(A), rtol=1e-11)
+    F = first.features(A)
+    np.testing.assert_allclose(first.gram(A), F @ F.T, rtol=1e-11, atol=1e-9)
+    V = first.weights().cpu().numpy().ravel() * math.sqrt(30)
+    assert abs(V.var() - 1) < 4.5 * math.sqrt(2 / V.size)
+
+
+@CUDA
+def test_cuda_tensors_come_back_on_their_device():
+    T = torch.randn(5, 30, device="cuda", dtype=torch.float64)
+    assert sl.RandomFeatures("relu", d=30, k=50, device="cuda").gram(T).is_cuda
+    assert sl.RandomFeatures("relu", d=30, k=50, device="cpu").gram(T).is_cuda
+    m = sl.Interpolator(sl.RandomFeatures("relu", d=30, k=50, device="cuda"), T, torch.ones(5))
+    assert m.predict(T).is_cuda
