@@ -100,13 +100,13 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
         if not made:
             continue
         lines += ["", f"## {titles[chapter]}", ""]
-        lines += ["| About | Claim | Value | Target | Verdict |", "| :--- | :--- | ---: | :--- | :--- |"]
+        lines += ["| About | Claim | Verdict | Value | Target |", "| :--- | :--- | :--- | ---: | :--- |"]
         for claim in made:
             label_ = known.get(claim.statement)
             about = _reference(label_) if label_ else f"`{claim.statement}`"
             number, target = f"{claim.value:.3g}", _cell(claim.target)
             verdict = ("✗ fails, as it must" if claim.falsifies else "✓ holds") if claim.holds else "not met"
-            lines.append(f"| {about} | {_cell(claim.name)} | {number} | {target} | {verdict} |")
+            lines.append(f"| {about} | {_cell(claim.name)} | {verdict} | {number} | {target} |")
     return "\n".join(lines) + "\n"
 
 
