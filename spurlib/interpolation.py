@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,7 +118,7 @@ class Interpolator:
         Raises
         ------
         ValueError, SingularKernelError
-            As for the class; `K` must be square.
+            As for the class; `K` must be square and symmetric.
         """
         self = cls.__new__(cls)
         self.kernel, self.Z = None, None
@@ -129,8 +130,10 @@ class Interpolator:
 
     def _fit(self, K: Array, g: Array, ridge: float, dtype: torch.dtype) -> None:
         device = K.device if isinstance(K, torch.Tensor) else torch.device("cpu")
-        self.K = tensor(K, "K", ndim=2, columns=len(K), device=device)
         self.g = tensor(g, "g", ndim=1, device=device)
+        self.K = tensor(K, "K", ndim=2, columns=len(self.g), device=device)
+        if len(self.K) != len(self.g) or (self.K - self.K.T).abs().max() > 1e-4 * self.K.abs().max():
+            raise ValueError(f"K must be square and symmetric, got shape {tuple(self.K.shape)}")
         self.ridge, self._kind = ridge, g
         n = len(self.K)
         system = self.K if ridge == 0 else self.K + ridge * torch.eye(n, device=device, dtype=torch.float64)
@@ -150,7 +153,8 @@ class Interpolator:
         if self.kernel is None:
             return tensor(Q, "Q", ndim=2, columns=len(self.K), device=self.K.device)
         tensor(Q, "Q", ndim=2, columns=np.shape(self.Z)[1])
-        return tensor(self.kernel.gram(Q, self.Z), "kernel.gram(Q, Z)", ndim=2, device=self.K.device)
+        rows = self.kernel.gram(Q, self.Z)
+        return tensor(rows, "kernel.gram(Q, Z)", ndim=2, columns=len(self.K), device=self.K.device)
 
     def predict(self, Q: Array) -> Array:
         """Predictions f(z) at the rows of `Q`.
@@ -216,7 +220,7 @@ class Interpolator:
 
 
 def _checked_ridge(ridge: Any) -> float:
-    if not (isinstance(ridge, (int, float)) and 0 <= ridge < float("inf")):
+    if not (isinstance(ridge, Real) and 0 <= float(ridge) < float("inf")):
         raise ValueError(f"ridge must be a finite number of at least 0, got {ridge!r}")
     return float(ridge)
 
