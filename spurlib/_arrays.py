@@ -22,7 +22,7 @@ def tensor(
 ) -> torch.Tensor:
     """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it."""
     try:
-        t = x.detach() if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+        t = x.detach() if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x, order="C"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers, got {type(x).__name__}") from error
     if t.is_complex() or (t.dtype == torch.bool and ndim > 1):
