@@ -38,9 +38,7 @@ ELSEWHERE = {
     "h1+h4": lambda x: x + (x**4 - 6 * x**2 + 3) / math.sqrt(24),
     "h0+h3": lambda x: 1 + (x**3 - 3 * x) / math.sqrt(6),
     "2*h1-0.5*h3": lambda x: 2 * x - (x**3 - 3 * x) / 2 / math.sqrt(6),
-    "h12+h3": lambda x: (
-        special.eval_hermitenorm(12, x) / math.sqrt(math.factorial(12)) + (x**3 - 3 * x) / math.sqrt(6)
-    ),
+    "h12+h3": lambda x: special.eval_hermitenorm(12, x) / math.sqrt(math.factorial(12)) + (x**3 - 3 * x) / math.sqrt(6),
 }
 
 
@@ -148,9 +146,7 @@ def test_hermite_sums_parse(terms, leading_plus):
         mu[degree] += (1 if hundredths is None else hundredths / 100) * (1 if sign == "+" else -1)
     spec = spec if leading_plus else spec.removeprefix("+")
     x = np.linspace(-2, 2, 9)
-    expected = sum(
-        m * special.eval_hermitenorm(l, x) / math.sqrt(math.factorial(l)) for l, m in enumerate(mu)
-    )
+    expected = sum(m * special.eval_hermitenorm(l, x) / math.sqrt(math.factorial(l)) for l, m in enumerate(mu))
     np.testing.assert_allclose(sl.activation(spec)(x), expected, rtol=1e-10, atol=1e-10)
 
 

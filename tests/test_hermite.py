@@ -1,5 +1,6 @@
 """Hermite basis and coefficients against closed forms, rational arithmetic and adaptive quadrature."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -55,7 +56,7 @@ def erf_coefficient(l):
     if l % 2 == 0:
         return 0.0
     m = (l - 1) // 2
-    return 2 / math.sqrt(math.pi) / math.sqrt(3) * over_root_factorial(Fraction(-2, 3) ** m * double_factorial(l - 2), l)
+    return 2 / math.sqrt(3 * math.pi) * over_root_factorial(Fraction(-2, 3) ** m * double_factorial(l - 2), l)
 
 
 def sin_coefficient(l):
@@ -99,7 +100,8 @@ def test_two_kinks_off_the_grid():
     density = [math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi) for x in (a, b)]
     he_a, he_b = ([special.eval_hermitenorm(l, x) for l in range(ORDER)] for x in (a, b))
     expected = [
-        (density[0] * he_a[l - 2] - density[1] * he_b[l - 2]) / math.sqrt(math.factorial(l)) for l in range(2, ORDER + 1)
+        (density[0] * he_a[l - 2] - density[1] * he_b[l - 2]) / math.sqrt(math.factorial(l))
+        for l in range(2, ORDER + 1)
     ]
     np.testing.assert_allclose(mu[2:], expected, atol=1e-10)
     assert mu[1] == pytest.approx(special.ndtr(b) - special.ndtr(a), abs=1e-12)
@@ -153,7 +155,7 @@ def test_piecewise_smooth_functions_equal_adaptive_quadrature(kinks, pieces, l):
     eps = 1e-12  # the integrand is taken inside each piece
     parts = [
         integrate.quad(integrand, a + eps, b - eps, epsabs=1e-10, epsrel=1e-10, limit=200)[0]
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     expected = sum(parts) / math.sqrt(2 * math.pi)
     assert sl.hermite_coefficients(f, l, kinks=kinks)[l] == pytest.approx(expected, abs=1e-9)

@@ -1,0 +1,408 @@
+"""Interpolation and leave-one-out in closed form against refits on explicit features."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spurlib as sl
+
+
+class Monomials:
+    """All products of at most two coordinates: a feature map without randomness."""
+
+    def features(self, A):
+        A = np.asarray(A, dtype=float)
+        pairs = itertools.combinations_with_replacement(range(A.shape[1]), 2)
+        return np.hstack([np.ones((len(A), 1)), A, *(A[:, i : i + 1] * A[:, j : j + 1] for i, j in pairs)])
+
+    def gram(self, A, B):
+        return self.features(A) @ self.features(B).T
+
+
+class Spy:
+    """A kernel that must not be asked."""
+
+    def __init__(self, d=3, n_features=None):
+        self.d, self.calls = d, 0
+        if n_features is not None:
+            self.n_features = n_features
+
+    def gram(self, A, B):
+        self.calls += 1
+        return np.asarray(A) @ np.asarray(B).T + 10 * np.eye(len(A), len(B))
+
+
+def kernel_of(name, d, seed=0):
+    if name == "monomials":
+        return Monomials()
+    kind, act = name.split()
+    return {"rf": sl.RandomFeatures, "ntk": sl.TangentFeatures}[kind](act, d=d, k=80 if kind == "rf" else 12, seed=seed)
+
+
+KERNELS = ["rf relu", "rf tanh", "rf h1+h2", "ntk tanh", "ntk relu", "monomials"]
+
+
+def problem(name, n=14, d=5, seed=0, q=6):
+    generator = np.random.default_rng(seed)
+    Z, Q, g = generator.standard_normal((n, d)), generator.standard_normal((q, d)), generator.standard_normal(n)
+    kernel = kernel_of(name, d, seed)
+    return kernel, Z, g, Q, kernel.features(Z), kernel.features(Q)
+
+
+def refit(Phi, g, ridge):
+    """Minimizer of |Phi theta - g|^2 + ridge |theta|^2, of least norm; by least squares, without a kernel."""
+    if ridge:
+        Phi = np.vstack([Phi, np.sqrt(ridge) * np.eye(Phi.shape[1])])
+        g = np.r_[g, np.zeros(Phi.shape[1])]
+    return np.linalg.lstsq(Phi, g, rcond=None)[0]
+
+
+def without(x, i):
+    return np.delete(x, i, axis=0)
+
+
+def assert_close(got, expected, tolerance=1e-9):
+    assert np.abs(np.asarray(got) - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def perpendicular(rows, v):
+    """The part of v orthogonal to the rows, by QR."""
+    basis = np.linalg.qr(rows.T)[0]
+    return v - basis @ (basis.T @ v)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("name", KERNELS)
+def test_identities_against_refits(name, ridge):
+    kernel, Z, g, Q, Phi, PhiQ = problem(name)
+    m = sl.Interpolator(kernel, Z, g, ridge=ridge)
+    theta = refit(Phi, g, ridge)
+    left_out = np.array([refit(without(Phi, i), without(g, i), ridge) for i in range(len(g))])
+    assert_close(m.predict(Q), PhiQ @ theta)
+    assert_close(m.loo_residuals, g - np.einsum("ip,ip->i", Phi, left_out))
+    changes = (PhiQ @ theta)[:, None] - PhiQ @ left_out.T
+    assert_close(m.stability(Q), changes)
+    at_the_samples = (Phi @ theta)[:, None] - Phi @ left_out.T
+    assert_close(m.stability(Z), at_the_samples)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_samples_are_interpolated_with_the_least_norm(name):
+    kernel, Z, g, _, Phi, _ = problem(name)
+    m = sl.Interpolator(kernel, Z, g)
+    assert_close(m.predict(Z), g)
+    theta = Phi.T @ np.asarray(m.coefficients)
+    assert_close(theta, np.linalg.pinv(Phi) @ g)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_alignment_is_its_definition(name):
+    kernel, Z, g, Q, Phi, PhiQ = problem(name)
+    m = sl.Interpolator(kernel, Z, g)
+    for i in range(len(g)):
+        perp = perpendicular(without(Phi, i), Phi[i])
+        assert m.perp_norms[i] == pytest.approx(perp @ perp, rel=1e-9)
+        assert_close(m.alignment(Q)[:, i], PhiQ @ perp / (perp @ perp))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_lemma_from_refits_alone(name):
+    kernel, Z, g, Q, Phi, PhiQ = problem(name)
+    alignment = sl.Interpolator(kernel, Z, g).alignment(Q)
+    theta = refit(Phi, g, 0)
+    for i in range(len(g)):
+        moved = theta - refit(without(Phi, i), without(g, i), 0)
+        assert_close(PhiQ @ moved, alignment[:, i] * (Phi[i] @ moved))
+
+
+def test_with_a_ridge_the_factor_is_the_held_out_residual():
+    kernel, Z, g, Q, Phi, PhiQ = problem("rf tanh")
+    m = sl.Interpolator(kernel, Z, g, ridge=2.0)
+    i, theta = 3, refit(Phi, g, 2.0)
+    moved = theta - refit(without(Phi, 3), without(g, 3), 2.0)
+    assert_close(PhiQ @ moved, m.alignment(Q)[:, i] * m.loo_residuals[i])
+    # the change at the sample itself is smaller than the held-out residual: the lemma as it stands fails
+    assert abs(Phi[i] @ moved / m.loo_residuals[i]) < 0.99
+    assert Phi[i] @ moved == pytest.approx(m.alignment(Z)[i, i] * m.loo_residuals[i], rel=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(2, 12),
+    d=st.integers(2, 7),
+    ridge=st.sampled_from([0.0, 0.0, 1e-3, 1.0, 50.0]),
+    name=st.sampled_from(["rf tanh", "rf relu", "rf sin", "ntk tanh"]),
+)
+def test_identities_hold_for_any_sizes(seed, n, d, ridge, name):
+    kernel, Z, g, Q, Phi, PhiQ = problem(name, n=n, d=d, seed=seed, q=3)
+    m = sl.Interpolator(kernel, Z, g, ridge=ridge)
+    i = seed % n
+    theta, left_out = refit(Phi, g, ridge), refit(without(Phi, i), without(g, i), ridge)
+    scale = np.abs(PhiQ).max() * np.linalg.norm(theta) + np.abs(g).max()
+    np.testing.assert_allclose(m.predict(Q), PhiQ @ theta, atol=1e-8 * scale, rtol=1e-8)
+    np.testing.assert_allclose(m.stability(Q)[:, i], PhiQ @ (theta - left_out), atol=1e-8 * scale, rtol=1e-8)
+    assert m.loo_residuals[i] == pytest.approx(g[i] - Phi[i] @ left_out, rel=1e-8, abs=1e-8 * scale)
+    if ridge == 0:
+        perp = perpendicular(without(Phi, i), Phi[i])
+        assert m.perp_norms[i] == pytest.approx(perp @ perp, rel=1e-8)
+        np.testing.assert_allclose(m.alignment(Z), np.eye(n), atol=1e-8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), ridge=st.sampled_from([0.0, 0.3]), shift=st.floats(-5, 5))
+def test_symmetries(seed, ridge, shift):
+    kernel, Z, g, Q, _, _ = problem("rf tanh", seed=seed)
+    m = sl.Interpolator(kernel, Z, g, ridge=ridge)
+    order = np.random.default_rng(seed).permutation(len(g))
+    permuted = sl.Interpolator(kernel, Z[order], g[order], ridge=ridge)
+    np.testing.assert_allclose(permuted.alignment(Q), m.alignment(Q)[:, order], atol=1e-8)
+    np.testing.assert_allclose(permuted.predict(Q), m.predict(Q), atol=1e-8)
+    scaled = sl.Interpolator(kernel, Z, shift * g, ridge=ridge)
+    np.testing.assert_allclose(scaled.predict(Q), shift * m.predict(Q), atol=1e-8)
+    np.testing.assert_array_equal(scaled.alignment(Q), m.alignment(Q))
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+def test_from_gram_equals_the_direct_way(ridge):
+    kernel, Z, g, Q, Phi, PhiQ = problem("rf relu")
+    direct = sl.Interpolator(kernel, Z, g, ridge=ridge)
+    indirect = sl.Interpolator.from_gram(Phi @ Phi.T, g, ridge=ridge)
+    rows = PhiQ @ Phi.T
+    for method in ("predict", "alignment", "stability"):
+        assert_close(getattr(indirect, method)(rows), getattr(direct, method)(Q))
+    assert_close(indirect.loo_residuals, direct.loo_residuals)
+    assert_close(indirect.perp_norms, direct.perp_norms)
+
+
+def test_one_gram_serves_smaller_training_sets():
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    K, rows = kernel.gram(Z), kernel.gram(Q, Z)
+    small = sl.Interpolator.from_gram(K[:8, :8], g[:8])
+    assert_close(small.predict(rows[:, :8]), sl.Interpolator(kernel, Z[:8], g[:8]).predict(Q))
+
+
+def test_kinds_in_and_out():
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    m = sl.Interpolator(kernel, Z, g)
+    t = sl.Interpolator(kernel, torch.from_numpy(Z), torch.from_numpy(g))
+    for method, shape in (("predict", (6,)), ("alignment", (6, 14)), ("stability", (6, 14))):
+        of_array, of_tensor = getattr(m, method)(Q), getattr(t, method)(torch.from_numpy(Q))
+        assert isinstance(of_array, np.ndarray) and of_array.shape == shape
+        assert isinstance(of_tensor, torch.Tensor)
+        np.testing.assert_allclose(of_tensor.numpy(), of_array, rtol=1e-12)
+        np.testing.assert_allclose(getattr(t, method)(Q), of_array, rtol=1e-12)
+    assert isinstance(m.loo_residuals, np.ndarray) and isinstance(t.loo_residuals, torch.Tensor)
+    lists = sl.Interpolator(kernel, Z.tolist(), g.tolist())
+    np.testing.assert_allclose(lists.predict(Q.tolist()), m.predict(Q), rtol=1e-12)
+    assert m.K.dtype == torch.float64
+    K = kernel.gram(Z)
+    np.testing.assert_allclose(sl.Interpolator(kernel, Z, g, ridge=3.0).K, K, rtol=1e-15)
+    assert sl.Interpolator(kernel, Z, g > 0).g.dtype == torch.float64
+
+
+def test_numbers_of_numpy_are_ridges_too():
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    expected = sl.Interpolator(kernel, Z, g, ridge=0.5).predict(Q)
+    for ridge in (np.float64(0.5), np.float32(0.5)):
+        np.testing.assert_array_equal(sl.Interpolator(kernel, Z, g, ridge=ridge).predict(Q), expected)
+    assert sl.Interpolator(kernel, Z, g, ridge=np.int64(2)).ridge == 2.0
+
+
+def test_float32_features_err_by_no_more_than_single_precision():
+    d, n = 30, 60
+    generator = np.random.default_rng(0)
+    Z, g, Q = (
+        generator.standard_normal((n, d)),
+        np.sign(generator.standard_normal(n)),
+        generator.standard_normal((9, d)),
+    )
+    exact = sl.Interpolator(sl.RandomFeatures("relu", d=d, k=3000), Z, g)
+    single = sl.Interpolator(sl.RandomFeatures("relu", d=d, k=3000, dtype=torch.float32), Z, g)
+    assert np.abs(single.alignment(Q) - exact.alignment(Q)).max() < 1e-5
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+Z_OK, G_OK = np.arange(12.0).reshape(4, 3) ** 1.5, np.array([1.0, -1, 1, -1])
+BAD = {
+    "Z must have 2 axes": (np.ones(3), G_OK, {}),
+    "Z must have 3 columns": (np.ones((4, 2)), G_OK, {}),
+    "Z is empty": (np.ones((0, 3)), np.ones(0), {}),
+    "Z holds NaN": (np.where(Z_OK > 30, np.nan, Z_OK), G_OK, {}),
+    "Z holds NaN or inf": (np.where(Z_OK > 30, -np.inf, Z_OK), G_OK, {}),
+    "g must have one label a sample: 4 samples, 3 labels": (Z_OK, G_OK[:3], {}),
+    "g must have 1 axes": (Z_OK, G_OK[:, None], {}),
+    "g holds NaN": (Z_OK, G_OK * np.nan, {}),
+    "g is empty": (Z_OK, [], {}),
+    "g must be an array": (Z_OK, ["a", "b", "c", "d"], {}),
+    "ridge must be": (Z_OK, G_OK, {"ridge": -1.0}),
+    "ridge must be a": (Z_OK, G_OK, {"ridge": float("nan")}),
+    "ridge must be a finite": (Z_OK, G_OK, {"ridge": float("inf")}),
+    "ridge must be a finite number": (Z_OK, G_OK, {"ridge": "small"}),
+    "Z has n = 4 samples but the kernel only 3 features": (Z_OK, G_OK, {"n_features": 3}),
+    "rows 1, 3": (Z_OK[[0, 1, 2, 1]], G_OK, {}),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_refused_before_the_kernel_is_asked(message):
+    Z, g, options = BAD[message]
+    spy = Spy(n_features=options.pop("n_features", None)) if "n_features" in options else Spy()
+    with pytest.raises(ValueError, match=message):
+        sl.Interpolator(spy, Z, g, **options)
+    assert spy.calls == 0
+
+
+def test_the_same_checks_guard_a_matrix():
+    K = np.eye(4)
+    for message, (bad_K, g, ridge) in {
+        "K must have 4 columns": (K[:, :3], G_OK, 0.0),
+        "K must have 3 columns": (K[:3], G_OK[:3], 0.0),
+        "K must be square": (K + np.triu(np.ones((4, 4))), G_OK, 0.0),
+        "K must have 2 axes": (np.ones(4), G_OK, 0.0),
+        "K is empty": (np.ones((0, 0)), [], 0.0),
+        "K holds NaN": (K * np.nan, G_OK, 0.0),
+        "g must have one label": (K, G_OK[:3], 0.0),
+        "ridge": (K, G_OK, -0.1),
+        "rows 0, 2": (np.ones((4, 4)) * [1, 0, 1, 0] * np.array([[1], [0], [1], [0]]) + np.diag([0, 1, 0, 1]), G_OK, 0),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            sl.Interpolator.from_gram(bad_K, g, ridge=ridge)
+
+
+def test_bad_queries():
+    spy = Spy()
+    m = sl.Interpolator(spy, Z_OK, G_OK)
+    calls = spy.calls
+    for method in (m.predict, m.alignment, m.stability):
+        for message, Q in {
+            "Q must have 3 columns": np.ones((2, 4)),
+            "Q must have 2 axes": np.ones(3),
+            "Q is empty": np.ones((0, 3)),
+            "Q holds NaN": np.full((2, 3), np.nan),
+        }.items():
+            with pytest.raises(ValueError, match=message):
+                method(Q)
+    assert spy.calls == calls
+    with pytest.raises(ValueError, match="Q must have 4 columns"):
+        sl.Interpolator.from_gram(10 * np.eye(4), G_OK).predict(np.ones((2, 3)))
+
+
+def test_a_kernel_needs_a_gram():
+    with pytest.raises(ValueError, match="kernel must have a method gram"):
+        sl.Interpolator(np.eye(4), Z_OK, G_OK)
+
+
+@pytest.mark.parametrize("result", [np.eye(3), np.eye(4)[:, :3], np.full((4, 4), np.nan), np.ones(4)])
+def test_a_kernel_of_the_wrong_shape_is_refused(result):
+    spy = Spy()
+    spy.gram = lambda A, B: result
+    with pytest.raises(ValueError, match=r"^K "):
+        sl.Interpolator(spy, Z_OK, G_OK)
+
+
+# Singular kernels -----------------------------------------------------------------------------------------------------
+
+
+def clean(seed, n=60, d=20):
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((n, d)), np.sign(generator.standard_normal(n))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 1e-7])
+def test_equal_and_nearly_equal_samples_are_named(name, dtype, seed, distance):
+    Z, g = clean(seed)
+    noise = np.random.default_rng(seed + 100).standard_normal((3, 20))
+    Z[41] = Z[7] + distance * noise[0]
+    Z[[12, 59]] = Z[30] + distance * noise[1:]
+    rf = sl.RandomFeatures(name, d=20, k=600, seed=seed, dtype=dtype)
+    with pytest.raises(sl.SingularKernelError) as caught:
+        sl.Interpolator(rf, Z, g)
+    assert caught.value.rows == [7, 12, 30, 41, 59]
+    assert "rows 7, 12, 30, 41, 59" in str(caught.value) and "ridge" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["tanh", "relu", "h1+h2"])
+def test_clean_samples_are_never_accused(name, dtype):
+    for seed in range(6):
+        Z, g = clean(seed)
+        sl.Interpolator(sl.RandomFeatures(name, d=20, k=600, seed=seed, dtype=dtype), Z, g)
+        sl.Interpolator(sl.TangentFeatures(name, d=20, k=30, seed=seed, dtype=dtype), Z, g)
+
+
+def test_equal_samples_pass_with_a_ridge():
+    Z, g = clean(0)
+    Z[3] = Z[4]
+    m = sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=600), Z, g, ridge=1.0)
+    assert np.isfinite(m.alignment(Z)).all()
+
+
+def test_a_ridge_too_small_to_help_is_refused():
+    Z, g = clean(0)
+    Z[3] = Z[4]
+    with pytest.raises(sl.SingularKernelError, match="larger ridge") as caught:
+        sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=600), Z, g, ridge=1e-12)
+    assert caught.value.rows == [3, 4]
+
+
+def test_more_samples_than_features():
+    Z, g = clean(0)
+    with pytest.raises(sl.SingularKernelError, match="n = 60 samples but the kernel only 59 features"):
+        sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=59), Z, g)
+    sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=60), Z, g)
+    sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=59), Z, g, ridge=0.1)
+
+
+def test_linear_activation_beyond_its_dimension_accuses_all():
+    Z, g = clean(0)
+    with pytest.raises(sl.SingularKernelError) as caught:
+        sl.Interpolator(sl.RandomFeatures("linear", d=20, k=600), Z, g)
+    assert caught.value.rows == list(range(60))
+    assert "(60 in all)" in str(caught.value)
+    sl.Interpolator(sl.RandomFeatures("linear", d=20, k=600), Z[:20], g[:20])
+
+
+def test_exactly_the_dependent_samples_are_named():
+    # degree at most two: four samples on a line (and only they) are dependent
+    generator = np.random.default_rng(5)
+    Z = generator.standard_normal((12, 4))
+    direction = generator.standard_normal(4)
+    for row, t in zip((1, 4, 6, 9), (-1.0, 0.3, 1.1, 2.0), strict=True):
+        Z[row] = 0.5 + t * direction
+    with pytest.raises(sl.SingularKernelError) as caught:
+        sl.Interpolator(Monomials(), Z, generator.standard_normal(12))
+    assert caught.value.rows == [1, 4, 6, 9]
+
+
+def test_indefinite_matrices_are_refused():
+    with pytest.raises(sl.SingularKernelError):
+        sl.Interpolator.from_gram(np.diag([1.0, -1.0, 2.0]), np.ones(3))
+    with pytest.raises(sl.SingularKernelError):
+        sl.Interpolator.from_gram(np.zeros((3, 3)), np.ones(3))
+
+
+def test_matrices_that_are_not_symmetric_are_refused():
+    with pytest.raises(ValueError, match="symmetric"):
+        sl.Interpolator.from_gram(np.array([[2.0, 1.0], [0.0, 2.0]]), np.ones(2))
+
+
+def test_float32_matrices_are_judged_more_strictly():
+    K = np.array([[1.0, 1 - 1e-6], [1 - 1e-6, 1.0]])
+    sl.Interpolator.from_gram(K, np.ones(2))
+    with pytest.raises(sl.SingularKernelError) as caught:
+        sl.Interpolator.from_gram(K, np.ones(2), dtype=torch.float32)
+    assert caught.value.rows == [0, 1]
+
+
+def test_the_error_can_be_made_without_rows():
+    assert sl.SingularKernelError("no").rows == []
+    assert issubclass(sl.SingularKernelError, ValueError)

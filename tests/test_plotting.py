@@ -1,0 +1,49 @@
+"""The house style: lines told apart with and without color."""
+
+import itertools
+
+import matplotlib as mpl
+import pytest
+from matplotlib.figure import Figure
+
+import spurlib as sl
+
+
+@pytest.fixture(autouse=True)
+def restored():
+    with mpl.rc_context():
+        yield
+
+
+def luminance(color):
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(color)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def test_colors_are_distinct():
+    for a, b in itertools.combinations(map(mpl.colors.to_rgb, sl.COLORS), 2):
+        assert sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) > 0.05
+
+
+def test_the_first_colors_stand_out_from_white():
+    for color in sl.COLORS[:3]:
+        assert 1.05 / (luminance(color) + 0.05) > 3
+
+
+def test_lines_differ_in_dash_as_well():
+    sl.figure_style()
+    styles = list(mpl.rcParams["axes.prop_cycle"])
+    assert [s["color"] for s in styles] == sl.COLORS
+    assert len({str(s["linestyle"]) for s in styles}) == len(styles)
+
+
+def test_the_style_draws(tmp_path):
+    sl.figure_style()
+    figure = Figure()
+    axes = figure.subplots()
+    for i in range(len(sl.COLORS)):
+        axes.errorbar([0, 1], [i, i + 1], yerr=0.1, label=str(i))
+    axes.legend()
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert mpl.colors.to_rgb(mpl.rcParams["savefig.facecolor"]) == (1, 1, 1)
