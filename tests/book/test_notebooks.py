@@ -112,7 +112,7 @@ def test_myst_becomes_markdown(myst, markdown):
 
 
 def test_citations_become_names_and_years():
-    text = translate("{cite:t}`bombari2024how` {cite:p}`bombari2024how`")
+    text = translate("{cite:t}`bombari2024spurious` {cite:p}`bombari2024spurious`")
     assert "Bombari and Mondelli (2024)" in text
     assert "Bombari and Mondelli, 2024" in text
 
