@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
+from sphinxcontrib.bibtex.plugin import register_plugin
+from sphinxcontrib.bibtex.style.referencing import BracketStyle
+from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
 from . import ledger
 from .chapters import executable, repository, sources, titles
@@ -62,9 +66,21 @@ def once(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any],
     context["script_files"][:] = scripts
 
 
+@dataclass
+class Round(AuthorYearReferenceStyle):
+    """Citations as in the field: Author (year), and (Author, year)."""
+
+    bracket_parenthetical: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")"))
+    bracket_textual: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")"))
+    bracket_author: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")"))
+    bracket_label: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")"))
+    bracket_year: BracketStyle = field(default_factory=lambda: BracketStyle("(", ")"))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive and the hooks."""
     app.add_directive("claims-ledger", Ledger)
+    register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", Round)
     app.connect("config-inited", address)
     app.connect("env-get-outdated", changed)
     app.connect("html-page-context", once, priority=999)
