@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ def build(fresh: bool = False) -> bool:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         print(done.stdout)
+        # Pages that were read are not read again: without this, the next build would not repeat its warnings.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         return False
     print(f"  {time.perf_counter() - start:.1f} s")
     print(f"Open {BUILD / 'html' / 'index.html'}")
