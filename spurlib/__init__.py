@@ -13,7 +13,7 @@ from .data import (
 from .features import RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
-from .plotting import COLORS, figure_style
+from .plotting import COLORS, figure_style, size_axis
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "hermite_series",
     "image_counts",
     "regime",
+    "size_axis",
     "synthetic",
 ]

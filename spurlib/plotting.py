@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["COLORS", "figure_style"]
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["COLORS", "figure_style", "size_axis"]
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 """Okabe and Ito's palette: distinct for the common kinds of color blindness."""
@@ -40,3 +43,18 @@ def figure_style() -> None:
             "svg.fonttype": "none",
         }
     )
+
+
+def size_axis(ax: Any, sizes: Sequence[int]) -> None:
+    """Make the horizontal axis of a plot logarithmic, with one tick at each of the sizes that were run.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The plot.
+    sizes : sequence of int
+        Sizes, such as numbers of training samples.
+    """
+    ax.set_xscale("log")
+    ax.set_xticks(list(sizes), [str(size) for size in sizes])
+    ax.minorticks_off()

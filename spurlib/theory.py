@@ -35,6 +35,7 @@ def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, fl
     """Squared coefficient of degree first - 1, the energy from degree `first` on, and the same damped by alpha^l."""
     terms = min(_MOST_TERMS, max(8, math.ceil(math.log(1e-12) / math.log(float(alpha.max())))))
     squares = act.coefficients(terms) ** 2
+    squares = np.where(squares > 1e-20 * act.energy, squares, 0.0)  # what is left of zero after a quadrature
     rest = act.energy - float(squares[:first].sum())
     damped = np.polynomial.polynomial.polyval(alpha, np.r_[np.zeros(first), squares[first:]])
     if rest <= 1e-12 * act.energy:  # what is left is rounding
