@@ -1,0 +1,203 @@
+"""Alignment formulas against closed forms, a numerical root, and simulation; the regime report by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+import spurlib as sl
+
+# (energy, mu_0^2, mu_1^2, dual kernel) of activations whose dual kernel has a closed form
+CLOSED = {
+    "relu": (
+        1 / 2,
+        1 / (2 * math.pi),
+        1 / 4,
+        lambda r: (math.sqrt(1 - r**2) + r * (math.pi - math.acos(r))) / (2 * math.pi),
+    ),
+    "erf": (2 / math.pi * math.asin(2 / 3), 0.0, 4 / (3 * math.pi), lambda r: 2 / math.pi * math.asin(2 * r / 3)),
+    "sin": (math.sinh(1) / math.e, 0.0, 1 / math.e, lambda r: math.sinh(r) / math.e),
+    "cos": (math.cosh(1) / math.e, 1 / math.e, 0.0, lambda r: math.cosh(r) / math.e),
+    "h1+h4": (2.0, 0.0, 1.0, lambda r: r + r**4),
+    "h0+2*h2": (5.0, 1.0, 0.0, lambda r: 1 + 4 * r**2),
+}
+ALPHAS = [0.02, 0.25, 0.5, 0.66, 0.9, 0.99]
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("name", CLOSED)
+def test_bound_equals_closed_forms(name, alpha):
+    energy, mu0, mu1, dual = CLOSED[name]
+    expected = (dual(alpha) - mu0 - mu1 * alpha) / (energy - mu0)
+    assert sl.gamma_rf_bound(name, alpha) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def sharp(linear, rest, damped, alpha, ratio):
+    """The sharp law with kappa from a bracketing root finder."""
+    if linear == 0:
+        return damped / rest
+
+    def excess(log_kappa):
+        kappa = math.exp(log_kappa)
+        return 1 / (1 + kappa) + rest / linear / kappa - ratio
+
+    kappa = math.exp(optimize.brentq(excess, -60, 60, xtol=1e-14))
+    tau = kappa / (1 + kappa)
+    return (alpha * linear * tau + damped) / (linear * tau + rest)
+
+
+@pytest.mark.parametrize("ratio", [1e-3, 0.2, 0.999, 1.0, 1.7, 30.0, 1e4])
+@pytest.mark.parametrize("alpha", [0.02, 0.5, 0.9])
+@pytest.mark.parametrize("name", CLOSED)
+def test_sharp_law_equals_a_numerical_root(name, alpha, ratio):
+    energy, mu0, mu1, dual = CLOSED[name]
+    expected = sharp(mu1, energy - mu0 - mu1, dual(alpha) - mu0 - mu1 * alpha, alpha, ratio)
+    assert sl.gamma_rf(name, alpha, ratio=ratio) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_tangent_limit_equals_closed_forms(alpha):
+    # slope of relu: a step, 1/4 + arcsin(r) / (2 pi); of h1 + h2: h0 + sqrt(2) h1
+    assert sl.gamma_ntk("relu", alpha) == pytest.approx(alpha * math.asin(alpha) / (math.pi / 2), rel=1e-9)
+    assert sl.gamma_ntk("h1+h2", alpha) == pytest.approx(alpha**2, rel=1e-12)
+    assert sl.gamma_ntk("h1+h4", alpha) == pytest.approx(alpha**4, rel=1e-12)
+    assert sl.gamma_ntk("sin", alpha) == pytest.approx(alpha * (math.cosh(alpha) - 1) / (math.cosh(1) - 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0.2, 1.0, 3.0, 15.0, 1e4])
+def test_tangent_law_equals_a_numerical_root(ratio):
+    alpha = 0.5
+    relu = alpha * sharp(1 / 4, 1 / 4, math.asin(alpha) / (2 * math.pi), 1.0, ratio)
+    assert sl.gamma_ntk("relu", alpha, ratio=ratio) == pytest.approx(relu, rel=1e-8)
+    assert sl.gamma_ntk("h1+0.5*h2", alpha, ratio=ratio) == pytest.approx(
+        alpha * sharp(1, 0.5, 0.5 * alpha, 1.0, ratio), rel=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "erf", "h1+h2", "h1+h4", "gelu"])
+def test_limits_and_order(name):
+    alpha = np.array([0.2, 0.5, 0.8])
+    ratios = np.geomspace(1e-6, 1e6, 25)
+    gamma = sl.gamma_rf(name, alpha[:, None], ratio=ratios)
+    assert gamma.shape == (3, 25)
+    assert (np.diff(gamma, axis=1) < 0).all()
+    assert (gamma > sl.gamma_rf_bound(name, alpha)[:, None]).all() and (gamma < alpha[:, None]).all()
+    mu = sl.activation(name).coefficients(200)[1:] ** 2
+    damped = np.array([(mu[1:] * a ** np.arange(2, 201)).sum() for a in alpha])
+    tail = sl.activation(name).energy - (sl.activation(name).coefficients(1) ** 2).sum()
+    np.testing.assert_allclose(gamma[:, -1], damped / tail, rtol=1e-3)
+    np.testing.assert_allclose(gamma[:, 0], (alpha * mu[0] + damped) / (mu[0] + tail), rtol=1e-4)
+    limit = sl.gamma_ntk(name, alpha)
+    finite = sl.gamma_ntk(name, alpha, ratio=1e6)
+    assert (finite > limit).all()
+    np.testing.assert_allclose(finite, limit, rtol=1e-3, atol=1e-5)
+
+
+def simulated(kind, name, n, d, k, alpha, draws=2):
+    values = []
+    for seed in range(draws):
+        data = sl.synthetic(n=n, d=d, alpha=alpha, n_test=1, seed=seed)
+        m = sl.Interpolator(kind(name, d=d, k=k, seed=seed), data.Z, data.g)
+        values.append(np.diag(m.alignment(data.Z_spurious)).mean())
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("name, n, alpha", [("relu", 100, 0.5), ("relu", 500, 0.5), ("tanh", 300, 0.75)])
+def test_sharp_law_equals_a_simulation(name, n, alpha):
+    predicted = sl.gamma_rf(name, alpha, ratio=n / 250)
+    assert simulated(sl.RandomFeatures, name, n, 250, 3000, alpha) == pytest.approx(predicted, abs=0.02)
+    assert predicted - sl.gamma_rf_bound(name, alpha) > 0.1  # so the simulation can tell them apart
+
+
+def test_tangent_law_equals_a_simulation():
+    predicted = sl.gamma_ntk("h1+h2", 0.5, ratio=3)
+    assert simulated(sl.TangentFeatures, "h1+h2", 450, 150, 80, 0.5, draws=1) == pytest.approx(predicted, abs=0.02)
+    assert predicted - sl.gamma_ntk("h1+h2", 0.5) > 0.03
+
+
+def test_floats_in_floats_out_and_arrays_broadcast():
+    for gamma in (sl.gamma_rf("relu", 0.5, ratio=2), sl.gamma_rf_bound("relu", 0.5), sl.gamma_ntk("relu", 0.5)):
+        assert type(gamma) is float
+    alpha, ratio = np.array([0.2, 0.5]), np.array([[0.5], [1.0], [7.0]])
+    for law in (sl.gamma_rf, sl.gamma_ntk):
+        table = law("tanh", alpha, ratio=ratio)
+        assert table.shape == (3, 2)
+        for i, r in enumerate([0.5, 1.0, 7.0]):
+            for j, a in enumerate([0.2, 0.5]):
+                assert table[i, j] == pytest.approx(law("tanh", a, ratio=r), rel=1e-10)
+    assert sl.gamma_rf_bound("tanh", alpha).shape == (2,)
+    assert sl.gamma_rf("cos", 0.5, ratio=[1.0, 2.0]).shape == (2,)
+
+
+def test_a_linear_activation_below_its_dimension():
+    # kernel Z Z^T: the alignment of what is left of z beside fewer than d others is alpha
+    assert sl.gamma_rf("linear", 0.3, ratio=0.5) == pytest.approx(0.3)
+    assert sl.gamma_rf_bound("linear", 0.3) == 0
+    assert sl.gamma_ntk("linear", 0.3, ratio=0.5) == pytest.approx(0.3)
+
+
+LAWS = [
+    lambda act, alpha: sl.gamma_rf(act, alpha, ratio=2.0),
+    lambda act, alpha: sl.gamma_rf(act, alpha, ratio=0.5),
+    sl.gamma_rf_bound,
+    sl.gamma_ntk,
+    lambda act, alpha: sl.gamma_ntk(act, alpha, ratio=2.0),
+]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("alpha", [0, 1, -0.5, float("nan"), [0.5, 1.5], []])
+def test_alpha_must_lie_inside(law, alpha):
+    with pytest.raises(ValueError, match="alpha must lie strictly between 0 and 1"):
+        law("relu", alpha)
+
+
+@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), []])
+def test_ratio_must_be_positive(ratio):
+    for law in (sl.gamma_rf, sl.gamma_ntk):
+        with pytest.raises(ValueError, match="ratio must be positive"):
+            law("relu", 0.5, ratio=ratio)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_constants_and_unknown_names(law):
+    with pytest.raises(ValueError, match=r"^act"):
+        law("h0", 0.5)
+    with pytest.raises(ValueError, match="known are"):
+        law("nonesuch", 0.5)
+
+
+def test_linear_activations_where_the_kernel_is_singular():
+    with pytest.raises(ValueError, match="linear"):
+        sl.gamma_rf("linear", 0.5, ratio=1.0)
+    for ratio in (None, 1.0):
+        with pytest.raises(ValueError, match="constant"):
+            sl.gamma_ntk("linear", 0.5, ratio=ratio)
+
+
+def test_regime_of_random_features():
+    report = sl.regime(n=100, d=1000, k=100_000)
+    expected = [100 * 97.66457 / 1e5, 31.6228 * 6.90776 / 1e5, 1e5 * 11.51293**4 / 1e6]
+    np.testing.assert_allclose(list(report.ratios.values()), expected, rtol=1e-5)
+    assert [report.met(name) for name in report.ratios] == [True, True, False]
+    text, page = str(report), report._repr_mimebundle_()["text/html"]
+    assert text.startswith("random features, N = 100, d = 1000, k = 100000: ") and text.count("ABOVE") == 1
+    assert "2 of 3 ratios below 1" in page and page.count("not met") == 1
+    assert report._repr_mimebundle_()["text/plain"] == text
+
+
+def test_regime_of_tangent_features():
+    report = sl.regime(n=3000, d=200, k=100, kind="ntk")
+    assert len(report.ratios) == 3 and "tangent features" in str(report)
+    assert report.ratios["d / N"] == pytest.approx(1 / 15) and report.ratios["k / d"] == 0.5
+    assert not report.met("N log^8 N / (k d)")
+    assert sl.regime(n=1, d=1, k=1).ratios["N log^3 N / k"] == 0
+
+
+def test_bad_regimes():
+    for argument in ("n", "d", "k"):
+        with pytest.raises(ValueError, match=f"^{argument} must be"):
+            sl.regime(**{"n": 1, "d": 1, "k": 1, argument: 0})
+    with pytest.raises(ValueError, match="kind must be"):
+        sl.regime(n=1, d=1, k=1, kind="cnn")
