@@ -1,0 +1,316 @@
+"""Measure the library against what it competes with, and print one table of ratios.
+
+    python bench/run.py            about six minutes on two cores
+    python bench/run.py --full     also the memory at k = 10^6: two minutes more
+    python bench/run.py --quick    seconds: a smoke test at sizes at which ratios mean nothing
+
+Every measurement runs in a process of its own, alone; the two sides of a ratio run in one process, or one right after
+the other, on the same data and (unless the row says otherwise) in the same precision. Times are without imports and
+without drawing the data; peak memory is that of the whole process, torch (about 0.5 GB) included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, float]
+
+FULL_SIZE: dict[str, dict[str, int]] = {
+    "gram": {"q": 3000, "n": 1000, "d": 1000, "k": 100_000, "repeats": 3},
+    "memory": {"q": 3000, "n": 1000, "d": 1000},
+    "leave_one_out": {"n": 300, "d": 200, "k": 3000},
+    "share": {"n": 1000, "d": 1000, "k": 100_000},
+    "sweep": {"n": 1000, "n_test": 1000, "d": 1000, "k": 20_000},
+}
+QUICK_SIZE: dict[str, dict[str, int]] = {
+    "gram": {"q": 30, "n": 20, "d": 20, "k": 3000, "repeats": 1},
+    "memory": {"q": 30, "n": 20, "d": 20},
+    "leave_one_out": {"n": 20, "d": 10, "k": 100},
+    "share": {"n": 30, "d": 20, "k": 2000},
+    "sweep": {"n": 30, "n_test": 20, "d": 20, "k": 200},
+}
+
+
+def peak_gb() -> float:
+    """Peak memory of this process."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss starts from the peak of the process that started this one
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    out = work()
+    return time.perf_counter() - start, out
+
+
+# Measurements: each is called in a fresh process ----------------------------------------------------------------------
+
+
+def gram(*, q: int, n: int, d: int, k: int, repeats: int, dtype: str, act: str) -> Result:
+    """The gram against its two matrix products alone: blocks of weights that are there, no activation, no sum."""
+    import torch
+
+    import spurlib as sl
+
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)
+    Q, Z = (torch.randn(rows, d, generator=generator, dtype=kind) for rows in (q, n))
+    samples, block = torch.cat([Q, Z]), min(k, 4096)
+    V = torch.randn(block, d, generator=generator, dtype=kind)
+    acts, out = torch.empty(q + n, block, dtype=kind), torch.empty(q, n, dtype=kind)
+
+    def products() -> None:
+        for start in range(0, k, block):
+            width = min(block, k - start)
+            torch.mm(samples, V[:width].T, out=acts[:, :width] if width == block else None)
+            torch.mm(acts[:q, :width], acts[q:, :width].T, out=out)
+
+    kernel = sl.RandomFeatures(act, d=d, k=k, dtype=kind)
+    kernel.gram(Q[:2], Z[:2]) if k <= 4096 else products()  # warm up
+    pairs = [(timed(products)[0], timed(lambda: kernel.gram(Q, Z))[0]) for _ in range(repeats)]
+    alone, whole = (min(times) for times in zip(*pairs, strict=True))
+    return {"products": alone, "gram": whole}
+
+
+def memory(*, q: int, n: int, d: int, k: int, dtype: str, act: str) -> Result:
+    """Peak memory of a process that computes one gram."""
+    import torch
+
+    import spurlib as sl
+
+    kind = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)
+    Q, Z = (torch.randn(rows, d, generator=generator, dtype=kind) for rows in (q, n))
+    seconds, _ = timed(lambda: sl.RandomFeatures(act, d=d, k=k, dtype=kind).gram(Q, Z))
+    return {"seconds": seconds, "peak": peak_gb()}
+
+
+def leave_one_out(*, n: int, d: int, k: int) -> Result:
+    """All alignments and leave-one-out residuals: one Cholesky against n projections and n refits."""
+    import numpy as np
+
+    import spurlib as sl
+
+    data = sl.synthetic(n=n, d=d, alpha=0.5, n_test=1)
+    kernel = sl.RandomFeatures("relu", d=d, k=k)
+    Phi, PhiQ, g = kernel.features(data.Z), kernel.features(data.Z_spurious), data.g
+    K, rows = Phi @ Phi.T, PhiQ @ Phi.T
+
+    def closed() -> tuple[Any, Any]:
+        m = sl.Interpolator.from_gram(K, g)
+        return m.alignment(rows), m.loo_residuals
+
+    def one_by_one(refit: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+        alignment, residuals = np.empty((n, n)), np.empty(n)
+        for i in range(n):
+            perp, theta = refit(np.delete(Phi, i, axis=0), i)
+            alignment[:, i] = PhiQ @ perp / (perp @ perp)
+            residuals[i] = g[i] - Phi[i] @ theta
+        return alignment, residuals
+
+    def by_qr(others: Any, i: int) -> tuple[Any, Any]:
+        basis, triangle = np.linalg.qr(others.T)
+        return Phi[i] - basis @ (basis.T @ Phi[i]), basis @ np.linalg.solve(triangle.T, np.delete(g, i))
+
+    def by_lstsq(others: Any, i: int) -> tuple[Any, Any]:
+        shadow = np.linalg.lstsq(others.T, Phi[i], rcond=None)[0]
+        return Phi[i] - others.T @ shadow, np.linalg.lstsq(others, np.delete(g, i), rcond=None)[0]
+
+    closed()
+    seconds, (F, residuals) = min((timed(closed) for _ in range(3)), key=lambda pair: pair[0])
+    seconds_qr, (F_qr, residuals_qr) = timed(lambda: one_by_one(by_qr))
+    some = max(1, n // 15)  # the slower way for some of the samples: its time is the same for each
+    seconds_lstsq, _ = timed(lambda: [by_lstsq(np.delete(Phi, i, axis=0), i) for i in range(some)])
+    np.testing.assert_allclose(F, F_qr, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(residuals, residuals_qr, rtol=1e-6, atol=1e-8)
+    return {"closed": seconds, "qr": seconds_qr, "lstsq": seconds_lstsq * n / some}
+
+
+def share(*, n: int, d: int, k: int, dtype: str) -> Result:
+    """Time of the factorization, all alignments, stabilities and residuals beside the time of the gram."""
+    import torch
+
+    import spurlib as sl
+
+    data = sl.synthetic(n=n, d=d, alpha=0.5, n_test=1)
+    kernel = sl.RandomFeatures("relu", d=d, k=k, dtype=getattr(torch, dtype))
+    seconds_gram, K = timed(lambda: kernel.gram(data.Z))
+    rows = K[::-1].copy()  # any rows will do
+
+    def rest() -> None:
+        m = sl.Interpolator.from_gram(K, data.g, dtype=kernel.dtype)
+        m.alignment(rows), m.stability(rows), m.predict(rows), m.loo_residuals
+
+    rest()
+    return {"gram": seconds_gram, "rest": min(timed(rest)[0] for _ in range(3))}
+
+
+def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Result:
+    """One point of the accuracy curves, three ways: test and spurious accuracy of random features h1 + h2."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    Z, Z_test = generator.standard_normal((n, d)), generator.standard_normal((n_test, d))
+    Z_spurious = np.hstack([generator.standard_normal((n, d // 2)), Z[:, d // 2 :]])
+    u = np.r_[generator.standard_normal(d // 2), np.zeros(d - d // 2)]
+    g, g_test = np.sign(Z @ u), np.sign(Z_test @ u)
+
+    def stored() -> tuple[Any, Any]:
+        def entry(x: float) -> float:
+            return x + (x * x - 1) / 2**0.5
+
+        phi = np.vectorize(entry) if way == "textbook" else entry
+        V = generator.standard_normal((k, d)).astype(dtype) / np.asarray(d**0.5, dtype=dtype)
+        features, queries, tests = (phi(A.astype(dtype) @ V.T) for A in (Z, Z_spurious, Z_test))
+        theta = np.linalg.pinv(features) @ g.astype(dtype)
+        return tests @ theta, queries @ theta
+
+    def streamed() -> tuple[Any, Any]:
+        kernel = sl.RandomFeatures("h1+h2", d=d, k=k, dtype=getattr(torch, dtype))
+        rows = kernel.gram(np.vstack([Z, Z_spurious, Z_test]), Z)
+        m = sl.Interpolator.from_gram(rows[:n], g, dtype=kernel.dtype)
+        return m.predict(rows[2 * n :]), m.predict(rows[n : 2 * n])
+
+    if way == "spurlib":
+        import torch
+
+        import spurlib as sl
+    seconds, (test, spurious) = timed(streamed if way == "spurlib" else stored)
+    return {
+        "seconds": seconds,
+        "peak": peak_gb(),
+        "test": float(np.mean(np.sign(test) == g_test)),
+        "spurious": float(np.mean(np.sign(spurious) == g)),
+    }
+
+
+MEASUREMENTS: dict[str, Callable[..., Result]] = {
+    "gram": gram,
+    "memory": memory,
+    "leave_one_out": leave_one_out,
+    "share": share,
+    "sweep": sweep,
+}
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+WIDTH = 92
+
+
+class Table:
+    """Rows of measured, target and verdict, printed as they come."""
+
+    def __init__(self, judged: bool):
+        self.judged, self.rows = judged, list[dict[str, Any]]()
+        print(f"{'what':<{WIDTH}} {'measured':>10} {'target':>10}", flush=True)
+
+    def add(self, what: str, value: float, unit: str = "x", *, least: float | None = None, most: float | None = None):
+        shown = f"{100 * value:.1f} %" if unit == "%" else f"{value:.2f} {unit}"
+        if least is None and most is None:
+            target, met = "", None
+        else:
+            bound = least if least is not None else most
+            sign = ">=" if least is not None else "<="
+            target = f"{sign} {100 * bound:g} %" if unit == "%" else f"{sign} {bound:g} {unit}"
+            met = value >= bound if least is not None else value <= bound
+        verdict = "" if met is None or not self.judged else ("met" if met else "MISSED")
+        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "met": met})
+        print(f"{what:<{WIDTH}} {shown:>10} {target:>10}  {verdict}".rstrip(), flush=True)
+
+
+def fresh(name: str, **options: Any) -> Result:
+    """Run one measurement in a process of its own."""
+    command = [sys.executable, __file__, "--measure", name, json.dumps(options)]
+    root = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    if done.returncode:
+        sys.exit(f"{name} {options} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dict[str, Any]]:
+    table = Table(judged=not quick)
+
+    def measure(name: str, **options: Any) -> Result:
+        with_torch = options.get("way") not in ("numpy", "textbook")
+        return MEASUREMENTS[name](**options) if quick and with_torch else fresh(name, **options)  # importing takes long
+
+    for dtype, act in (("float32", "relu"), ("float32", "tanh"), ("float64", "relu")):
+        if dtype == "float64" and not full and not quick:
+            continue
+        s = size["gram"]
+        r = measure("gram", **s, dtype=dtype, act=act)
+        what = f"gram {s['q']} x {s['n']}, d = {s['d']}, k = {s['k']}, {act}, {dtype}: time of its two products"
+        table.add(what, r["gram"] / r["products"], most=1.5 if dtype == "float32" else None)
+
+    widths = [size["gram"]["k"], 10 * size["gram"]["k"] if full else 2 * size["gram"]["k"]]
+    peaks = [measure("memory", **size["memory"], k=k, dtype="float32", act="relu")["peak"] for k in widths]
+    table.add(f"the same: peak memory of the process, k = {widths[0]}", peaks[0], "GB", most=1.3)
+    table.add(f"the same: peak memory at k = {widths[1]} against k = {widths[0]}", peaks[1] / peaks[0], most=1.1)
+
+    s = size["leave_one_out"]
+    r = measure("leave_one_out", **s)
+    what = f"all alignments and residuals, n = {s['n']}, k = {s['k']}: one by one against one Cholesky"
+    table.add(f"{what}, QR", r["qr"] / r["closed"], least=100)
+    table.add(f"{what}, lstsq", r["lstsq"] / r["closed"])
+
+    s = size["share"]
+    for dtype in ("float32", "float64"):
+        r = measure("share", **s, dtype=dtype)
+        what = f"all that follows the gram, n = {s['n']}, k = {s['k']}: share of the {dtype} gram's time"
+        table.add(what, r["rest"] / r["gram"], "%", most=0.05)
+
+    s = size["sweep"]
+    ways = [("spurlib", "float32"), ("spurlib", "float64"), ("numpy", "float32"), ("numpy", "float64")]
+    results = {
+        (way, dtype): measure("sweep", **s, way=way, dtype=dtype) for way, dtype in [*ways, ("textbook", "float64")]
+    }
+    sizes = f"N = {s['n']}, d = {s['d']}, k = {s['k']}"
+    seconds = {key: r["seconds"] for key, r in results.items()}
+    book = seconds["textbook", "float64"]
+    table.add(
+        f"accuracies, {sizes}: textbook way against spurlib float64", book / seconds["spurlib", "float64"], least=20
+    )
+    table.add(
+        f"accuracies, {sizes}: textbook way against spurlib float32", book / seconds["spurlib", "float32"], least=40
+    )
+    for dtype, least in (("float32", 3.0), ("float64", None)):
+        ratio = seconds["numpy", dtype] / seconds["spurlib", dtype]
+        table.add(f"accuracies, {sizes}: plain numpy, {dtype}, against spurlib {dtype}", ratio, least=least)
+    for (way, dtype), r in results.items():
+        table.add(f"    {way} {dtype}: seconds (test {r['test']:.3f}, spurious {r['spurious']:.3f})", r["seconds"], "s")
+        table.add(f"    {way} {dtype}: peak memory of the process", r["peak"], "GB")
+    return table.rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, no verdicts")
+    parser.add_argument("--full", action="store_true", help="also float64, and memory at ten times the width")
+    parser.add_argument("--json", type=Path, help="write the rows to this file as well")
+    parser.add_argument("--measure", nargs=2, metavar=("NAME", "OPTIONS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(MEASUREMENTS[options.measure[0]](**json.loads(options.measure[1]))))
+        return
+    rows = run(QUICK_SIZE if options.quick else FULL_SIZE, quick=options.quick, full=options.full)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
