@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import spurlib as sl
+from spurlib.plotting import size_axis
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,17 @@ def test_lines_differ_in_dash_as_well():
     styles = list(mpl.rcParams["axes.prop_cycle"])
     assert [s["color"] for s in styles] == sl.COLORS
     assert len({str(s["linestyle"]) for s in styles}) == len(styles)
+
+
+def test_sizes_are_the_ticks():
+    axes = Figure().subplots()
+    axes.plot([10, 200, 1000], [1, 2, 3])
+    size_axis(axes, [10, 200, 1000])
+    axes.figure.draw_without_rendering()
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "200", "1000"]
+    assert axes.get_xticks().tolist() == [10, 200, 1000]
+    assert axes.get_xticks(minor=True).size == 0
 
 
 def test_the_style_draws(tmp_path):
