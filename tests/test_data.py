@@ -417,13 +417,13 @@ def test_a_typo_is_found_before_any_download(monkeypatch):
 
 
 HANGING = """
-import threading, time
+import sys, time
 import torchvision.datasets
 import spurlib as sl
 from spurlib import data
 
 def hang(self):
-    print("began", flush=True)
+    print("began", file=sys.__stdout__, flush=True)
     open(self.root + "/half", "w").write("x")
     time.sleep(60)
 
