@@ -216,6 +216,14 @@ def test_spurious_queries_of_images(query, centered):
     assert all(row.round(9).tobytes() in known for row in data.Z_spurious[:, core] + 0.0)
 
 
+def test_a_fresh_core_is_never_the_samples_own():
+    n, _ = sl.image_counts("digits")
+    for seed in range(5):
+        data = sl.framed_images("digits", n=n, n_test=1, query="fresh", seed=seed)
+        changed = np.abs(data.Z_spurious - data.Z)[:, ~data.spurious].max(axis=1)
+        assert (changed > 0).all()
+
+
 @pytest.mark.parametrize("options", [{}, {"query": "fresh"}, {"centered": False}])
 def test_image_sets_are_nested_and_reproducible(options):
     large = sl.framed_images("digits", n=60, n_test=20, seed=2, **options)

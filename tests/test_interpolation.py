@@ -339,6 +339,12 @@ def test_clean_samples_are_never_accused(name, dtype):
         sl.Interpolator(sl.TangentFeatures(name, d=20, k=30, seed=seed, dtype=dtype), Z, g)
 
 
+def test_samples_almost_as_many_as_features_are_not_accused():
+    for seed in range(4):
+        Z, g = clean(seed)
+        sl.Interpolator(sl.RandomFeatures("tanh", d=20, k=66, seed=seed, dtype=torch.float32), Z, g)
+
+
 def test_equal_samples_pass_with_a_ridge():
     Z, g = clean(0)
     Z[3] = Z[4]
