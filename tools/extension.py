@@ -19,6 +19,7 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 from . import ledger
 from .chapters import executable, repository, sources, titles
 from .execute import stored
+from .notebooks import path_of
 
 FOLDER = "chapters/"
 
@@ -43,7 +44,9 @@ def changed(app: Sphinx, env: BuildEnvironment, added: set[str], *_: Any) -> lis
     now = {}
     for name in executable():
         nb = stored(name)
-        now[FOLDER + name] = hashlib.sha256(str(nb and nb.cells).encode()).hexdigest()
+        # Launch buttons lead to the stored notebook once there is one.
+        rests_on = f"{path_of(name).exists()} {nb and nb.cells}"
+        now[FOLDER + name] = hashlib.sha256(rests_on.encode()).hexdigest()
     env.spurlib_results = now  # type: ignore[attr-defined]
     again = [page for page in now if before.get(page) != now[page]] + [FOLDER + "claims"]
     return [page for page in again if page in env.found_docs]

@@ -33,6 +33,7 @@ def claimed(name="two is two", value=2.0):
 NOTEBOOKS = {
     "right": [cell("print(1 + 1)", printed("2\n"))],
     "wrong-number": [cell("print(1 + 1)", printed("3\n"))],
+    "silenced": [cell("x = 1\nx;")],
     "missing-output": [cell("print(1 + 1)")],
     "claim-right": [cell(CLAIM, claimed())],
     "claim-with-other-digits": [cell(CLAIM, claimed(value=2.0000001))],
@@ -42,7 +43,7 @@ NOTEBOOKS = {
     "other-image-data-untagged": [cell("print(1 + 1)", printed("3\n"))],
     "other-image-data-raises": [cell("1 / 0", tags=["image-data"])],
 }
-PASSING = {"right", "claim-right", "claim-with-other-digits", "other-image-data"}
+PASSING = {"right", "silenced", "claim-right", "claim-with-other-digits", "other-image-data"}
 
 
 @pytest.fixture(scope="module")
