@@ -167,8 +167,8 @@ def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Resul
     g, g_test = np.sign(Z @ u), np.sign(Z_test @ u)
 
     def stored() -> tuple[Any, Any]:
-        def entry(x: float) -> float:
-            return x + (x * x - 1) / 2**0.5
+        def entry(x: Any) -> Any:
+            return x + (x**2 - 1) / np.sqrt(2)  # as one writes it: np.vectorize evaluates the root for every entry
 
         phi = np.vectorize(entry) if way == "textbook" else entry
         V = generator.standard_normal((k, d)).astype(dtype) / np.asarray(d**0.5, dtype=dtype)
