@@ -44,17 +44,25 @@ class Claim:
     falsifies: bool
     holds: bool
 
+    def _parts(self) -> tuple[str, str, str]:
+        verdict = "falsified as it must be" if self.falsifies else "holds"
+        return (
+            ("✓", self.statement, f"{self.name}: {verdict}")
+            if self.holds
+            else ("✗", self.statement, f"{self.name}: FAILS")
+        )
+
     def _line(self) -> str:
-        kind = "falsified as it must be" if self.falsifies else "holds"
-        return f"{'✓' if self.holds else '✗'} {self.statement}, {self.name}: {kind if self.holds else 'FAILS'}"
+        return "{} {}, {}".format(*self._parts())
 
     def __str__(self) -> str:
         return f"{self._line()}; value {self.value:.3g}, {self.target}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         classes = "spurlib-claim" + (" spurlib-falsifies" if self.falsifies else "")
+        mark, statement, rest = map(html.escape, self._parts())
         page = (
-            f'<div class="{classes}">{html.escape(self._line())} '
+            f'<div class="{classes}">{mark} <span class="spurlib-statement">{statement}</span>, {rest} '
             f'<span class="spurlib-target">value <data class="spurlib-value">{self.value:.3g}</data>, '
             f"{html.escape(self.target)}</span></div>"
         )
@@ -113,7 +121,7 @@ def claim(
         if not float(tol) >= 0:
             raise ValueError(f"tol must be nonnegative, got {tol!r}")
         holds &= abs(number - float(near)) <= float(tol)
-        parts.append(f"near {float(near):.3g} within {float(tol):.1g}")
+        parts.append(f"near {float(near):.3g} within {float(tol):.3g}")
     if below is not None:
         holds &= number < float(below)
         parts.append(f"below {float(below):.3g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,14 +188,15 @@ class Regime:
         return self.ratios[name] < 1
 
     def __str__(self) -> str:
-        rows = [f"{name} = {value:.2g} ({'below' if value < 1 else 'ABOVE'} 1)" for name, value in self.ratios.items()]
+        rows = [f"{name} = {value:.3g} ({'below' if value < 1 else 'ABOVE'} 1)" for name, value in self.ratios.items()]
         return f"{self.title}: " + "; ".join(rows)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        items = "".join(
-            f"<li>{html.escape(name)} = {value:.2g}: {'met' if value < 1 else '<b>not met</b>'}</li>"
-            for name, value in self.ratios.items()
-        )
+        def item(name: str, value: float) -> str:
+            shown = re.sub(r"\^(\d)", r"<sup>\1</sup>", html.escape(name))
+            return f"<li>{shown} = {value:.3g}: {'below 1' if value < 1 else '<b>above 1</b>'}</li>"
+
+        items = "".join(item(*ratio) for ratio in self.ratios.items())
         page = (
             f'<details class="spurlib-regime"><summary>Regime of {html.escape(self.title)}: '
             f"{sum(v < 1 for v in self.ratios.values())} of {len(self.ratios)} ratios below 1</summary>"

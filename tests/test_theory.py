@@ -183,7 +183,7 @@ def test_regime_of_random_features():
     assert [report.met(name) for name in report.ratios] == [True, True, False]
     text, page = str(report), report._repr_mimebundle_()["text/html"]
     assert text.startswith("random features, N = 100, d = 1000, k = 100000: ") and text.count("ABOVE") == 1
-    assert "2 of 3 ratios below 1" in page and page.count("not met") == 1
+    assert "2 of 3 ratios below 1" in page and page.count("above 1") == 1
     assert report._repr_mimebundle_()["text/plain"] == text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,11 +18,13 @@ from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
 from . import ledger
-from .chapters import executable, repository, sources, titles
+from .chapters import contents, executable, repository, sources, titles
 from .execute import stored
+from .markup import index
 from .notebooks import path_of
 
 FOLDER = "chapters/"
+STATEMENT = re.compile(r'<span class="spurlib-statement">([\w:-]+)</span>')
 
 
 def claims() -> list[ledger.Entry]:
@@ -50,6 +53,22 @@ def changed(app: Sphinx, env: BuildEnvironment, added: set[str], *_: Any) -> lis
     env.spurlib_results = now  # type: ignore[attr-defined]
     again = [page for page in now if before.get(page) != now[page]] + [FOLDER + "claims"]
     return [page for page in again if page in env.found_docs]
+
+
+def numbered(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Show the statement of a claim by its number, and link to it, where the output has only its label."""
+    known = index(sources(), contents())
+
+    def link(found: re.Match[str]) -> str:
+        label = known.get(found[1])
+        if label is None:
+            return found[0]
+        there = app.builder.get_relative_uri(page, FOLDER + label.chapter)
+        return f'<a class="spurlib-statement" href="{there}#{label.name}">{label.text}</a>'
+
+    for node in doctree.findall(nodes.raw):
+        if STATEMENT.search(text := node.astext()):
+            node.children = [nodes.Text(STATEMENT.sub(link, text))]
 
 
 def address(app: Sphinx, config: Config) -> None:
@@ -86,5 +105,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", Round)
     app.connect("config-inited", address)
     app.connect("env-get-outdated", changed)
+    app.connect("doctree-resolved", numbered)
     app.connect("html-page-context", once, priority=999)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
