@@ -135,7 +135,7 @@ def test_stein_fails_where_the_function_jumps():
     assert abs(act.coefficients(1)[1] - sl.hermite_coefficients(act.derivative, 0)[0]) > 0.3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     kinks=st.lists(st.floats(-3, 3), min_size=1, max_size=3, unique_by=lambda x: round(x, 2)).map(sorted),
     pieces=st.lists(st.lists(st.floats(-2, 2), min_size=4, max_size=4), min_size=4, max_size=4),
@@ -161,7 +161,7 @@ def test_piecewise_smooth_functions_equal_adaptive_quadrature(kinks, pieces, l):
     assert sl.hermite_coefficients(f, l, kinks=kinks)[l] == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=9))
 def test_polynomials_come_back(mu):
     got = sl.hermite_coefficients(lambda u: sl.hermite_series(mu, u), len(mu) + 3)
