@@ -14,8 +14,8 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 def figure_style() -> None:
     """Set matplotlib's defaults to the style of the book.
 
-    Color, marker and dash change together from one line to the next, so that a figure can be read
-    without color; the background is white in light and dark mode alike.
+    Color and dash change together from one line to the next, so that a figure can be read
+    without color (give markers their own forms); the background is white in light and dark mode alike.
     """
     import matplotlib as mpl
     from cycler import cycler

@@ -132,7 +132,8 @@ async def run_all(names: list[str], base: str, jobs: int, threads: int) -> list[
                 print(f"  {name:<{width}}  FAILED\n{explain(name, nb, error)}", flush=True)
                 return
         seconds = round(time.perf_counter() - start, 1)
-        nb.metadata["spurlib"] = {"key": key(nb, base), "data": data_used(nb)[0], "seconds": seconds}
+        day = time.strftime("%Y-%m-%d")
+        nb.metadata["spurlib"] = {"key": key(nb, base), "data": data_used(nb)[0], "seconds": seconds, "day": day}
         keep(name, nb)
         print(f"  {name:<{width}}  {seconds:5.1f} s", flush=True)
 

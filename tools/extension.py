@@ -48,7 +48,7 @@ def changed(app: Sphinx, env: BuildEnvironment, added: set[str], *_: Any) -> lis
     for name in executable():
         nb = stored(name)
         # Launch buttons lead to the stored notebook once there is one.
-        rests_on = f"{path_of(name).exists()} {nb and nb.cells}"
+        rests_on = f"{path_of(name).exists()} {nb and nb.cells} {nb and nb.metadata.spurlib}"
         now[FOLDER + name] = hashlib.sha256(rests_on.encode()).hexdigest()
     env.spurlib_results = now  # type: ignore[attr-defined]
     again = [page for page in now if before.get(page) != now[page]] + [FOLDER + "claims"]
@@ -69,6 +69,20 @@ def numbered(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for node in doctree.findall(nodes.raw):
         if STATEMENT.search(text := node.astext()):
             node.children = [nodes.Text(STATEMENT.sub(link, text))]
+
+
+def ran(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Say in the first box of a chapter how long it ran and when, as measured."""
+    nb = stored(page.removeprefix(FOLDER))
+    boxes = doctree.findall(nodes.admonition)
+    if nb is None or (box := next(boxes, None)) is None or not isinstance(box.children[-1], nodes.paragraph):
+        return
+    seconds, day = nb.metadata.spurlib.seconds, nb.metadata.spurlib.day
+    box.children[-1] += [
+        nodes.Text(" "),
+        nodes.strong(text="Running:"),
+        nodes.Text(f" {seconds:.0f} seconds when last run, on {day}."),
+    ]
 
 
 def address(app: Sphinx, config: Config) -> None:
@@ -106,5 +120,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", address)
     app.connect("env-get-outdated", changed)
     app.connect("doctree-resolved", numbered)
+    app.connect("doctree-resolved", ran)
     app.connect("html-page-context", once, priority=999)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
