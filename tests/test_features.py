@@ -290,3 +290,17 @@ def test_cuda_tensors_come_back_on_their_device():
     assert sl.RandomFeatures("relu", d=30, k=50, device="cpu").gram(T).is_cuda
     m = sl.Interpolator(sl.RandomFeatures("relu", d=30, k=50, device="cuda"), T, torch.ones(5))
     assert m.predict(T).is_cuda
+
+
+def test_gram_of_samples_and_queries_with_the_samples_computes_them_once(monkeypatch):
+    rng = np.random.default_rng(3)
+    Z, Q = rng.standard_normal((7, 5)), rng.standard_normal((4, 5))
+    both = np.vstack([Z, Q])
+    rf = sl.RandomFeatures("relu", d=5, k=300, seed=1)
+    expected = rf.features(both) @ rf.features(Z).T
+    seen = []
+    blocks = rf._blocks
+    monkeypatch.setattr(rf, "_blocks", lambda rows: seen.append(rows) or blocks(rows))
+    np.testing.assert_allclose(rf.gram(both, Z), expected, rtol=1e-12)
+    np.testing.assert_allclose(rf.gram(both, Q), rf.features(both) @ rf.features(Q).T, rtol=1e-12)
+    assert seen[0] == 11 and seen[1] == 15
