@@ -185,12 +185,16 @@ def hermite_series(mu: Any, u: Any) -> Any:
     -------
     array or tensor, the shape and kind of `u`
     """
-    coefficients = [float(c) for c in np.atleast_1d(np.asarray(mu, dtype=float))]
-    total: Any = 0.0
     u = u if hasattr(u, "new_empty") else np.asarray(u, dtype=float)
-    for c, h in zip(coefficients, _recurrence(u, u * 0 + 1), strict=False):
-        total = total + c * h
-    return total
+    coefficients = [float(c) for c in np.atleast_1d(np.asarray(mu, dtype=float))]
+    total: Any = 0.0  # Clenshaw's rule: few passes over a large u, and numbers stay numbers as long as they can
+    above: Any = 0.0
+    for l in reversed(range(len(coefficients))):
+        once = coefficients[l] + (l + 1) ** -0.5 * total * u if l + 1 < len(coefficients) else coefficients[l]
+        if l + 2 < len(coefficients):
+            once = once - ((l + 1) / (l + 2)) ** 0.5 * above
+        total, above = once, total
+    return total + 0 * u if isinstance(total, float) else total
 
 
 def dual_kernel(mu: Any, rho: Any) -> Any:
