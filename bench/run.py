@@ -186,7 +186,9 @@ def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Resul
         import torch
 
         import spurlib as sl
-    seconds, (test, spurious) = timed(streamed if way == "spurlib" else stored)
+    runs = 1 if way == "textbook" else 3  # the best of three for what takes seconds; a minute speaks for itself
+    calls = [timed(streamed if way == "spurlib" else stored) for _ in range(runs)]
+    seconds, (test, spurious) = min(calls, key=lambda call: call[0])
     return {
         "seconds": seconds,
         "peak": peak_gb(),
@@ -292,7 +294,9 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
         ratio = seconds["numpy", dtype] / seconds["spurlib", dtype]
         table.add(f"accuracies, {sizes}: plain numpy, {dtype}, against spurlib {dtype}", ratio, least=least)
     for (way, dtype), r in results.items():
-        table.add(f"    {way} {dtype}: seconds (test {r['test']:.3f}, spurious {r['spurious']:.3f})", r["seconds"], "s")
+        table.add(
+            f"    {way} {dtype}: best seconds (test {r['test']:.3f}, spurious {r['spurious']:.3f})", r["seconds"], "s"
+        )
         table.add(f"    {way} {dtype}: peak memory of the process", r["peak"], "GB")
     return table.rows
 
