@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-PAGE := _build/html/index.html
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
