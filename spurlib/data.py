@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import sys
 import tempfile
@@ -116,9 +117,10 @@ def synthetic(
     n_test: int = 1000,
     label_noise: float = 0.0,
     query: str = "fresh",
+    spherical: bool = False,
     seed: int = 0,
 ) -> SpuriousData:
-    r"""Standard Gaussian samples, labels :math:`g = \mathrm{sign}(u^\top x)` of the core.
+    r"""Gaussian or spherical samples, labels :math:`g = \mathrm{sign}(u^\top x)` of the core.
 
     Parameters
     ----------
@@ -132,6 +134,9 @@ def synthetic(
         Probability, in [0, 1/2], with which a label (training and test) is flipped.
     query : {"fresh", "zero"}
         The core of a spurious query: drawn anew, or zero.
+    spherical : bool
+        False: standard Gaussian samples. True: the same, with the core scaled to the norm :math:`\sqrt{d_x}` and the
+        spurious part to :math:`\sqrt{d_y}`: both uniform on spheres, as the theorems of the book assume.
     seed : int
         Seed of everything, the direction u (uniform on the unit sphere) included. Training sets are nested: the first
         samples of a larger one are the smaller one, at equal seed and d.
@@ -161,9 +166,16 @@ def synthetic(
         clean = np.where(Z[:, :d_x] @ u >= 0, 1.0, -1.0)
         return np.where(noise.random(len(Z)) < label_noise, -clean, clean)
 
-    Z, Z_test = train.standard_normal((n, d)), test.standard_normal((n_test, d))
+    def parts(A: np.ndarray) -> np.ndarray:
+        return A * (math.sqrt(A.shape[1]) / np.linalg.norm(A, axis=1, keepdims=True)) if spherical else A
+
+    def samples(rng: np.random.Generator, count: int) -> np.ndarray:
+        A = rng.standard_normal((count, d))
+        return np.hstack([parts(A[:, :d_x]), parts(A[:, d_x:])])
+
+    Z, Z_test = samples(train, n), samples(test, n_test)
     Z_spurious = Z.copy()
-    Z_spurious[:, :d_x] = core.standard_normal((n, d_x)) if query == "fresh" else 0.0
+    Z_spurious[:, :d_x] = parts(core.standard_normal((n, d_x))) if query == "fresh" else 0.0
     spurious = np.arange(d) >= d_x
     return SpuriousData(
         Z=Z,
@@ -173,7 +185,7 @@ def synthetic(
         g_test=labels(Z_test, test_flips),
         spurious=spurious,
         query=query,
-        source=f"standard Gaussian, d = {d}",
+        source=f"{'uniform on spheres' if spherical else 'standard Gaussian'}, d = {d}",
         u=u,
     )
 

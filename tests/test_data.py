@@ -51,6 +51,22 @@ def test_synthetic_shapes(query):
     assert data.query == query and "Gaussian" in data.source
 
 
+@pytest.mark.parametrize("query", ["fresh", "zero"])
+def test_spherical_samples_have_both_parts_on_spheres(query):
+    options = {"n": 40, "d": 10, "alpha": 0.3, "n_test": 5, "query": query, "seed": 2}
+    data, gaussian = sl.synthetic(**options, spherical=True), sl.synthetic(**options)
+    for Z in (data.Z, data.Z_test, data.Z_spurious):
+        core = 0 if query == "zero" and Z is data.Z_spurious else 7
+        np.testing.assert_allclose((Z[:, :7] ** 2).sum(axis=1), core)
+        np.testing.assert_allclose((Z[:, 7:] ** 2).sum(axis=1), 3)
+    np.testing.assert_array_equal(data.Z_spurious[:, 7:], data.Z[:, 7:])
+    np.testing.assert_array_equal(data.g, gaussian.g)  # the same directions, other lengths
+    assert (
+        abs(np.sum(data.Z[:, :7] * gaussian.Z[:, :7], axis=1) ** 2 / 7 - (gaussian.Z[:, :7] ** 2).sum(1)).max() < 1e-12
+    )
+    assert "sphere" in data.source and "sphere" not in gaussian.source
+
+
 def test_the_label_is_the_sign_of_the_core():
     data = sl.synthetic(n=300, d=20, alpha=0.5, n_test=200, seed=3)
     assert np.linalg.norm(data.u) == pytest.approx(1)
