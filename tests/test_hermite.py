@@ -278,6 +278,19 @@ def test_a_kink_that_is_not_declared_raises(place):
     sl.hermite_coefficients(lambda u: np.abs(u - place), 5, kinks=[place])
 
 
+def test_a_root_at_a_kink_is_no_trouble():
+    """E|u|^p = 2^(p/2) Gamma((p+1)/2) / sqrt(pi), for powers whose derivatives are infinite at 0."""
+    for p in (0.5, 1.5, 2.5):
+        expected = 2 ** (p / 2) * math.gamma((p + 1) / 2) / math.sqrt(math.pi)
+        assert sl.gaussian_expectation(lambda u, p=p: np.abs(u) ** p, kinks=(0,)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_pole_that_is_not_square_integrable_raises():
+    act = sl.Activation(lambda x: np.sqrt(np.abs(x)), lambda x: 0.5 * np.sign(x) * np.abs(x) ** -0.5, kinks=(0,))
+    with pytest.raises(ValueError, match="do not settle"):
+        _ = act.derivative.energy
+
+
 def test_growth_too_fast_for_square_integrability_raises():
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="f"):
         sl.hermite_coefficients(lambda u: np.exp(u**4), 2)
