@@ -238,11 +238,6 @@ def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
         ratios = {"N log^2 N / k": n * math.log(n) ** 2 / k, "N^3 / d^4": n**3 / d**4, "1 / N": 1 / n}
         return Regime(f"random features, {sizes}", ratios)
     if kind == "ntk":
-        ratios = {
-            "N log^2 N / (k d)": n * math.log(n) ** 2 / (k * d),
-            "log^2 N / k": math.log(n) ** 2 / k,
-            "N^3 / d^4": n**3 / d**4,
-            "d / N": d / n,
-        }
+        ratios = {"N log^2 N / (k d)": n * math.log(n) ** 2 / (k * d), "N^3 / d^4": n**3 / d**4, "d / N": d / n}
         return Regime(f"tangent features, {sizes}", ratios)
     raise ValueError(f"kind must be 'rf' or 'ntk', got {kind!r}")
