@@ -13,6 +13,7 @@ from .data import (
 from .features import RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
+from .kernels import InfiniteWidth
 from .plotting import COLORS, figure_style, size_axis
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
@@ -22,6 +23,7 @@ __all__ = [
     "Claim",
     "ClaimError",
     "DataNotAvailableError",
+    "InfiniteWidth",
     "Interpolator",
     "RandomFeatures",
     "Regime",
