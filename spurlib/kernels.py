@@ -97,7 +97,7 @@ class InfiniteWidth:
         ------
         ValueError
             Wrong shape, empty, NaN or infinite values; Gaussian integrals of the activation that do not settle, at the
-            scale |a| / sqrt(d) of some row: a kink that is not declared, or rows much longer than sqrt(d).
+            scale ``|a| / sqrt(d)`` of some row: a kink that is not declared, or rows much longer than sqrt(d).
         """
         device = A.device if isinstance(A, torch.Tensor) else torch.device("cpu")
         a = tensor(A, "A", ndim=2, device=device)
