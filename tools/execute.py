@@ -93,7 +93,10 @@ def offer(name: str) -> None:
 
 async def run(nb: NotebookNode, threads: int) -> None:
     """Execute a notebook in place, in a fresh kernel with the given number of threads."""
-    names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
+    # Threads that wait by spinning make everything ten times slower as soon as something else runs on the machine.
+    limits = {"OMP": threads, "MKL": threads, "OPENBLAS": 1, "NUMEXPR": 1}
+    environ = os.environ | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
+    environ["OMP_WAIT_POLICY"] = "passive"
     client = NotebookClient(
         nb,
         timeout=CELL_SECONDS,
@@ -111,7 +114,6 @@ async def run(nb: NotebookNode, threads: int) -> None:
             other.cancel()
 
     assert task is not None
-    environ = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in names}
     async with asyncio.timeout(CHAPTER_SECONDS):
         await client.async_execute(env=environ)
 
