@@ -1,0 +1,44 @@
+"""What a record says of the code and the machine that made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def commit() -> str:
+    """Commit of the code, with ``-dirty`` when the tracked files were changed; ``$SPURLIB_COMMIT`` outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "_machine.py")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get("SPURLIB_COMMIT", "unknown")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes, and of the language."""
+    found = {"python": platform.python_version()}
+    for package in ("spurlib", "numpy", "scipy", "torch", "pandas"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a checkout that was never installed
+            found[package] = "unknown"
+    return found
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has held so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

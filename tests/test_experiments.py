@@ -1,0 +1,502 @@
+"""Runs of experiments: resumed after any kill, the same in any order and any process, verified, refused when stale."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import spurlib as sl
+from spurlib import experiments, runs
+from spurlib.data import DataNotAvailableError
+from spurlib.experiments import accuracy_curve, experiment, experiment_names, load_record, main
+from spurlib.records import CorruptedRecordError, MissingRecordError, RecordError, StaleRecordError
+from spurlib.runs import SCALES, Experiment, load, run
+from spurlib.verification import verify
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "records"
+
+
+def toy_cells(scale):
+    return [{"act": act, "sizes": [1, 2, 3] if scale == "page" else [1, 2, 3, 4]} for act in ("a", "b")]
+
+
+def toy_measure(configuration, seed, device):
+    """Rows that depend on nothing but the arguments; each call leaves a line in $TOY_LOG."""
+    if log := os.environ.get("TOY_LOG"):
+        with open(log, "a") as file:
+            file.write(f"{configuration['act']} {seed}\n")
+    time.sleep(0.004)
+    draws = np.random.default_rng([ord(configuration["act"]), seed]).standard_normal(9)
+    return [{"n": n, "value": draws[n], "square": draws[n] ** 2, "source": "toy"} for n in configuration["sizes"]]
+
+
+def first_size(configuration):
+    return {**configuration, "sizes": configuration["sizes"][:1]}
+
+
+TOY = Experiment("toy", "draws", toy_cells, toy_measure, shorten=first_size, draws={"page": 4, "paper": 6})
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr(experiments, "_REGISTRY", {"toy": TOY})
+    return TOY
+
+
+def same(left, right):
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+# ---- what a run leaves
+
+
+def test_a_run_is_a_table_with_provenance(tmp_path):
+    record = run(TOY, folder=tmp_path, progress=False)
+    expected = [
+        {"act": cell["act"], "seed": seed, **row}
+        for cell in toy_cells("page")
+        for seed in range(4)
+        for row in toy_measure(cell, seed, "cpu")
+    ]
+    same(record.table, pd.DataFrame(expected).drop(columns="source"))
+    made = record.provenance
+    assert made["hash"] == TOY.hash("page", 4)
+    assert made["configurations"] == toy_cells("page") and made["seeds"] == 4
+    assert made["data"] == ["toy"] and made["device"] == ["cpu"]
+    assert made["seconds"] > 0.03 and made["peak_bytes"] > 10**7
+    assert {"python", "numpy", "torch", "spurlib"} <= set(made["versions"])
+    assert str(tmp_path) not in json.dumps(made) and str(ROOT) not in json.dumps(made)
+    same(load(TOY, "page", tmp_path).table, record.table)
+    assert list((tmp_path / ".cells").iterdir()) == []
+
+
+def test_the_commit_is_named(monkeypatch, tmp_path):
+    inside = runs.commit()
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", inside)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert runs.commit() == "unknown"
+    monkeypatch.setenv("SPURLIB_COMMIT", "named")
+    assert runs.commit() == "named"
+
+
+def test_the_hash_is_of_all_that_decides_the_numbers():
+    other = [
+        TOY.hash("paper", 4),
+        TOY.hash("page", 5),
+        replace(TOY, version=2).hash("page", 4),
+        replace(TOY, name="other").hash("page", 4),
+        replace(TOY, cells=lambda scale: toy_cells(scale)[:1]).hash("page", 4),
+    ]
+    assert len({TOY.hash("page", 4), *other}) == 6
+    assert replace(TOY, about="other words").hash("page", 4) == TOY.hash("page", 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "poster"}, "scale must be 'page' or 'paper', got 'poster'"),
+        ({"seeds": 0}, "seeds must be a positive integer, got 0"),
+        ({"jobs": 0}, "jobs must be a positive integer, got 0"),
+        ({"backend": "threads"}, "backend must be 'loky' or 'dask', got 'threads'"),
+        ({"address": "tcp://there"}, "address is for the backend 'dask', got 'tcp://there'"),
+        ({"device": "abacus"}, "device 'abacus' is not known"),
+    ],
+)
+def test_bad_input_is_refused_by_name(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(TOY, folder=tmp_path / "new", progress=False, **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_configurations_must_be_told_apart(tmp_path):
+    twice = replace(TOY, cells=lambda scale: [{"act": "a", "sizes": [1]}, {"act": "a", "sizes": [1, 2]}])
+    with pytest.raises(ValueError, match="two rows of 'toy' have the same act, seed, n"):
+        run(twice, folder=tmp_path, progress=False)
+
+
+# ---- interruptions
+
+
+def measured(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def fails_at(act, seed, error):
+    def measure(configuration, draw, device):
+        if (configuration["act"], draw) == (act, seed):
+            raise error
+        return toy_measure(configuration, draw, device)
+
+    return replace(TOY, measure=measure)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("oh")], ids=["Ctrl-C", "error"])
+def test_an_interrupted_run_keeps_its_finished_cells(tmp_path, monkeypatch, capsys, error):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    with pytest.raises(type(error)) as raised:
+        run(fails_at("b", 2, error), folder=tmp_path, progress=False)
+    assert "toy-page: 6 of 8 cells are finished and kept" in raised.value.__notes__[-1]
+    with pytest.raises(MissingRecordError, match=re.escape(TOY.command("page"))):
+        load(TOY, "page", tmp_path)
+    resumed = run(TOY, folder=tmp_path)
+    assert len(measured(tmp_path / "log")) == len(set(measured(tmp_path / "log"))) == 8
+    shown = capsys.readouterr().err
+    assert "resuming, 6 of 8 cells were finished before" in shown and "8/8" in shown
+    same(resumed.table, run(TOY, folder=tmp_path / "whole", progress=False).table)
+
+
+def test_an_error_names_its_cell(tmp_path):
+    with pytest.raises(ZeroDivisionError) as raised:
+        run(fails_at("b", 2, ZeroDivisionError("oh")), folder=tmp_path, progress=False)
+    assert raised.value.__notes__[0] == "in the cell {'act': 'b', 'sizes': [1, 2, 3]}, seed 2"
+
+
+def test_damaged_cells_are_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    with pytest.raises(ZeroDivisionError):
+        run(fails_at("b", 3, ZeroDivisionError()), folder=tmp_path, progress=False)
+    kept = sorted((tmp_path / ".cells").rglob("*.json"))
+    assert len(kept) == 7
+    kept[0].write_bytes(kept[0].read_bytes()[:-40])
+    kept[1].write_bytes(b"")
+    kept[2].write_text(kept[2].read_text().replace('"value": ', '"value": 1'))
+    kept[3].write_bytes(kept[4].read_bytes())
+    (tmp_path / "log").unlink()
+    record = run(TOY, folder=tmp_path, progress=False)
+    assert measured(tmp_path / "log") == ["a 0", "a 1", "a 2", "a 3", "b 3"]
+    same(record.table, run(TOY, folder=tmp_path / "whole", progress=False).table)
+
+
+LONG = replace(TOY, draws={"page": 160, "paper": 1})
+
+
+def killed(folder, log, started):
+    """In a process of its own: say that it begins, and run until killed."""
+    os.environ["TOY_LOG"] = log
+    started.set()
+    run(LONG, folder=folder, progress=False)
+
+
+def test_killed_twenty_times_it_resumes_twenty_times(tmp_path):
+    context = multiprocessing.get_context("forkserver")  # processes in which everything is imported already
+    context.set_forkserver_preload(["pandas", "pytest", "tqdm", "spurlib.experiments"])
+    log, whole = tmp_path / "log", run(LONG, folder=tmp_path / "whole", progress=False)
+    moment = random.Random(0)
+    finished = 0
+    for _ in range(20):
+        started = context.Event()
+        process = context.Process(target=killed, args=(tmp_path, str(log), started))
+        process.start()
+        assert started.wait(60)
+        time.sleep(moment.uniform(0.0, 0.12))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        now = len(list((tmp_path / ".cells").rglob("*-*.json")))
+        assert now >= finished
+        finished = now
+    assert 0 < finished < 320
+    record = run(LONG, folder=tmp_path, progress=False)
+    same(record.table, whole.table)
+    again = len(measured(log)) - finished
+    assert 0 <= again <= 20  # a kill loses the cell in flight at most
+    assert list((tmp_path / ".cells").iterdir()) == []
+
+
+# ---- processes
+
+
+def watched_measure(configuration, seed, device):
+    """The toy's rows, by at least two processes that sign with their names; one may be told to die."""
+    (folder,) = map(Path, configuration["signed"])
+    (folder / str(os.getpid())).touch()
+    patience = time.monotonic() + 60
+    while len(list(folder.glob("[0-9]*"))) < 2 and time.monotonic() < patience:
+        time.sleep(0.01)
+    if (configuration["act"], seed) == ("b", 4) and (folder / "die").exists():
+        (folder / "die").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return toy_measure(configuration, seed, device)
+
+
+def watched(folder, die=False):
+    folder.mkdir()
+    if die:
+        (folder / "die").touch()
+    cells = [cell | {"signed": [str(folder)]} for cell in toy_cells("page")]
+    return replace(TOY, cells=lambda scale: cells, measure=watched_measure)
+
+
+def signatures(folder):
+    return {int(path.name) for path in folder.glob("[0-9]*")}
+
+
+@pytest.fixture
+def serial(tmp_path):
+    return run(TOY, seeds=8, folder=tmp_path / "serial", progress=False).table
+
+
+def test_two_processes_of_joblib_give_the_same_table_one_killed(tmp_path, serial):
+    options = {"seeds": 8, "folder": tmp_path, "progress": False}
+    same(run(watched(tmp_path / "one"), jobs=2, **options).table, serial)
+    assert len(signatures(tmp_path / "one") - {os.getpid()}) == 2
+    dies = watched(tmp_path / "two", die=True)
+    with pytest.raises(Exception, match="terminated") as raised:
+        run(dies, jobs=2, **options)
+    kept = int(re.search(r"(\d+) of 16 cells are finished and kept", raised.value.__notes__[-1])[1])
+    assert 0 < kept < 16
+    same(run(dies, **options).table, serial)
+
+
+def test_two_workers_of_dask_one_killed(tmp_path, serial):
+    pytest.importorskip("dask.distributed")
+    signed = tmp_path / "signed"
+    record = run(watched(signed, die=True), seeds=8, jobs=2, backend="dask", folder=tmp_path, progress=False)
+    assert not (signed / "die").exists()
+    assert len(signatures(signed) - {os.getpid()}) >= 2
+    same(record.table, serial)
+    assert record.provenance["backend"] == "dask"
+
+
+def test_dask_by_the_address_of_a_scheduler(tmp_path, serial):
+    dask = pytest.importorskip("dask.distributed")
+    with dask.LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+        record = run(TOY, seeds=8, backend="dask", address=cluster.scheduler_address, folder=tmp_path, progress=False)
+    same(record.table, serial)
+
+
+def test_optional_packages_are_imported_when_needed():
+    code = "import sys, spurlib.experiments; print({'pandas', 'joblib', 'dask', 'distributed'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.stdout == "set()\n", done.stderr
+
+
+# ---- records that are not the code's
+
+
+def test_stale_records_are_refused_with_the_command_that_renews_them(tmp_path):
+    run(TOY, folder=tmp_path, progress=False)
+    for changed in (replace(TOY, version=2), replace(TOY, cells=lambda scale: toy_cells(scale)[:1])):
+        with pytest.raises(StaleRecordError, match="run toy --scale page"):
+            load(changed, "page", tmp_path)
+        with pytest.raises(StaleRecordError):
+            verify(changed, "page", folder=tmp_path)
+    run(TOY, seeds=2, folder=tmp_path, progress=False)  # the number of draws is the record's own affair
+    assert len(load(TOY, "page", tmp_path).table) == 2 * 2 * 3
+
+
+def test_verification_agrees_with_what_was_recorded(tmp_path):
+    run(TOY, folder=tmp_path, progress=False)
+    rows = verify(TOY, "page", folder=tmp_path, cells=3, seed=1)
+    assert len(rows) == 3 * 1 * 2 and rows["agrees"].all()
+    assert list(rows.columns) == ["act", "n", "seed", "quantity", "measured", "recorded", "standard_error", "agrees"]
+    assert (rows["measured"] == rows["recorded"]).all() and (rows["standard_error"] > 0).all()
+    everything = verify(TOY, "page", folder=tmp_path, cells=100, whole=True)
+    assert len(everything) == 2 * 4 * 3 * 2 and everything["agrees"].all()
+    recorded = load(TOY, "page", tmp_path).table
+    chosen = recorded[(recorded["act"] == "b") & (recorded["n"] == 2)]["value"]
+    found = everything.query("act == 'b' and n == 2 and quantity == 'value'")["standard_error"]
+    assert np.allclose(found, chosen.std() / np.sqrt(len(chosen)))
+
+
+def shifted(by, only="value"):
+    def measure(configuration, seed, device):
+        return [row | {only: row[only] + by} for row in toy_measure(configuration, seed, device)]
+
+    return replace(TOY, measure=measure)
+
+
+def test_verification_notices_other_numbers(tmp_path):
+    run(TOY, folder=tmp_path, progress=False)
+    error = verify(TOY, "page", folder=tmp_path, seed=0).set_index("quantity")["standard_error"]["value"]
+    near = verify(shifted(2.9 * error), "page", folder=tmp_path, seed=0)
+    assert near["agrees"].all()
+    far = verify(shifted(3.1 * error), "page", folder=tmp_path, seed=0).set_index("quantity")["agrees"]
+    assert not far["value"] and far["square"]
+    run(TOY, seeds=1, folder=tmp_path, progress=False)  # one draw has no standard error: rounding alone is forgiven
+    assert verify(TOY, "page", folder=tmp_path)["agrees"].all()
+    assert not verify(shifted(1e-4), "page", folder=tmp_path)["agrees"].all()
+    undefined = verify(shifted(np.nan), "page", folder=tmp_path).set_index("quantity")["agrees"]
+    assert not undefined["value"]
+
+
+def test_undefined_numbers_agree_with_undefined_ones(tmp_path):
+    run(shifted(np.nan), folder=tmp_path, progress=False)
+    assert verify(shifted(np.nan), "page", folder=tmp_path)["agrees"].all()
+
+
+def test_verification_refuses_another_copy_of_the_data(tmp_path):
+    run(TOY, folder=tmp_path, progress=False)
+
+    def measure(configuration, seed, device):
+        return [row | {"source": "another copy"} for row in toy_measure(configuration, seed, device)]
+
+    with pytest.raises(RecordError, match=r"is of the data \['toy'\], here are \['another copy'\]"):
+        verify(replace(TOY, measure=measure), "page", folder=tmp_path)
+
+
+# ---- the command line
+
+
+def test_the_command_line(tmp_path, toy, capsys):
+    there = ["--folder", str(tmp_path)]
+    assert main(["run", "toy", "--seeds", "3", *there]) == 0
+    assert "toy-page: 18 rows in" in (out := capsys.readouterr().out) and "data: toy" in out
+    assert main(["list", *there]) == 0
+    listed = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert listed == [["toy", "page", "8", "current (3 seeds)"], ["toy", "paper", "12", "none"]]
+    assert main(["verify", *there]) == 0
+    assert re.search(r"toy-page: 2 numbers of seeds \[\d\] again: all within three", capsys.readouterr().out)
+    assert main(["verify", "toy", "--whole", "--cells", "2", "--scale", "page", "--seed", "1", *there]) == 0
+    assert "toy-page: 12 numbers" in capsys.readouterr().out
+
+
+def test_the_command_line_when_something_is_wrong(tmp_path, monkeypatch, toy, capsys):
+    there = ["--folder", str(tmp_path)]
+    assert main(["verify", "toy", *there]) == 1
+    assert "MissingRecordError: record 'toy-paper' is not in" in capsys.readouterr().err
+    assert main(["run", "toi", *there]) == 1
+    assert "experiment 'toi' is not known; known are toy" in capsys.readouterr().err
+    assert main(["run", "toy", *there]) == 0
+
+    monkeypatch.setattr(experiments, "_REGISTRY", {"toy": shifted(100.0)})
+    assert main(["verify", *there]) == 1
+    assert "1 DISAGREE" in capsys.readouterr().out
+    monkeypatch.setattr(experiments, "_REGISTRY", {"toy": replace(TOY, version=2)})
+    main(["list", *there])
+    assert "stale" in capsys.readouterr().out
+    assert main(["verify", *there]) == 1
+    assert "StaleRecordError" in (shown := capsys.readouterr().err) and TOY.command("page") in shown
+    (table,) = tmp_path.glob("*.csv")
+    table.write_text(table.read_text()[:-5])
+    main(["list", *there])
+    assert "corrupted" in capsys.readouterr().out
+    with pytest.raises(CorruptedRecordError):
+        load_record("toy", "page", tmp_path)
+
+    monkeypatch.setattr(experiments, "_REGISTRY", {"toy": fails_at("b", 0, KeyboardInterrupt())})
+    assert main(["run", "toy", *there]) == 130
+    assert "4 of 8 cells are finished and kept" in capsys.readouterr().err
+
+
+def test_names_are_taken_once(toy):
+    with pytest.raises(ValueError, match="experiment 'toy' is there already"):
+        experiments.register(TOY)
+    assert experiment_names() == ["toy"] and experiment("toy") is TOY
+
+
+def test_the_module_runs_in_processes_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "spurlib.experiments", "run", "ntk-synthetic", "--seeds", "1", "--jobs", "2"]
+    done = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "4/4" in done.stderr
+    assert verify(experiment("ntk-synthetic"), "page", folder=tmp_path, whole=True)["agrees"].all()
+
+
+# ---- the experiments of the book
+
+
+@pytest.mark.parametrize("name", experiment_names())
+@pytest.mark.parametrize("scale", SCALES)
+def test_grids_can_be_stored_and_computed(name, scale):
+    for cell in experiment(name).cells(scale):
+        assert json.loads(json.dumps(cell)) == cell
+        act = sl.activation(cell["act"])
+        assert cell["sizes"] == sorted(cell["sizes"]) and cell["dtype"] in ("float32", "float64")
+        if cell["data"] == "synthetic" and cell["kind"] == "ntk":
+            mu = act.derivative.coefficients(4)
+            assert np.allclose(mu[np.abs(mu) > 1e-12], [1, 1], atol=1e-12)  # h0 + h1 or h0 + h3
+        assert experiment(name).shorten(cell)["sizes"] == [n for n in cell["sizes"] if n <= 100]
+    assert experiment(name).shorten({"sizes": [300, 400]}) == {"sizes": [300]}
+
+
+def refit(Phi, g):
+    return np.linalg.pinv(Phi) @ g
+
+
+@pytest.mark.parametrize(
+    ("kind", "act", "d", "k"), [("rf", "h1+h4", 20, 150), ("rf", "relu", 20, 150), ("ntk", "h1+0.5*h4", 12, 10)]
+)
+def test_accuracy_curves_against_refits(kind, act, d, k):
+    common = {"data": "synthetic", "kind": kind, "act": act, "d": d, "k": k, "alpha": 0.5}
+    rows = accuracy_curve({**common, "dtype": "float64", "sizes": [6, 15], "n_test": 40}, 3, "cpu")
+    features = {"rf": sl.RandomFeatures, "ntk": sl.TangentFeatures}[kind](act, d=d, k=k, seed=3)
+    for row, n in zip(rows, [6, 15], strict=True):
+        expected = {"n": n, "source": f"standard Gaussian, d = {d}"}
+        for query in ("zero", "fresh"):
+            data = sl.synthetic(n=n, d=d, alpha=0.5, n_test=40, seed=3, query=query)
+            g, Phi, Phi_s = data.g, features.features(data.Z), features.features(data.Z_spurious)
+            theta = refit(Phi, g)
+            F, S = np.empty(n), np.empty(n)
+            for i in range(n):
+                others = np.delete(Phi, i, axis=0)
+                S[i] = Phi[i] @ (theta - refit(others, np.delete(g, i)))
+                new = Phi[i] - np.linalg.pinv(others) @ (others @ Phi[i])
+                F[i] = Phi_s[i] @ new / (new @ new)
+            f_s, f_test = Phi_s @ theta, features.features(data.Z_test) @ theta
+            expected |= {
+                f"spurious_accuracy_{query}": np.mean(np.sign(f_s) == g),
+                f"alignment_{query}": F.mean(),
+                f"alignment_sd_{query}": np.sqrt(np.mean((F - F.mean()) ** 2)),
+                f"product_{query}": np.mean(F * S * g),
+                f"covariance_{query}": np.mean(f_s * g),
+                "test_accuracy": np.mean(np.sign(f_test) == data.g_test),
+                "test_risk": np.mean((f_test - data.g_test) ** 2),
+                "loo_risk": np.mean(S**2),
+                "stability": np.mean(S * g),
+            }
+        assert set(row) == set(expected)
+        assert row.pop("source") == expected.pop("source")
+        assert row == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+def test_accuracy_curves_of_images_say_which(tmp_path):
+    cell = {
+        "data": "digits",
+        "kind": "rf",
+        "act": "relu",
+        "k": 500,
+        "dtype": "float32",
+        "sizes": [10, 40],
+        "n_test": 50,
+    }
+    rows = accuracy_curve(cell, 0, "cpu")
+    assert [row["n"] for row in rows] == [10, 40]
+    assert rows[0]["source"].startswith("digits") and rows[1]["test_accuracy"] > 0.8
+    assert accuracy_curve(experiment("rf-mnist").shorten(cell) | {"sizes": [10]}, 0, "cpu")[0]["n"] == 10
+
+
+def test_rows_of_a_shortened_cell_are_rows_of_the_whole():
+    (cell, *_) = experiment("rf-synthetic").cells("page")
+    cell = {**cell, "k": 500, "n_test": 50, "sizes": [10, 20, 50, 100, 150]}
+    whole, short = (accuracy_curve(c, 1, "cpu") for c in (cell, experiment("rf-synthetic").shorten(cell)))
+    assert len(short) == 4
+    for left, right in zip(short, whole[:4], strict=True):
+        assert left.pop("source") == right.pop("source")
+        assert left == pytest.approx(right, rel=1e-9, abs=1e-12)
+
+
+RECORDED = [
+    (name, scale) for name in experiment_names() for scale in SCALES if (BOOK / f"{name}-{scale}.json").exists()
+]
+
+
+@pytest.mark.parametrize(("name", "scale"), RECORDED)
+def test_records_of_the_book_agree_with_the_code(name, scale):
+    try:
+        rows = verify(experiment(name), scale, folder=BOOK)
+    except DataNotAvailableError as missing:
+        pytest.skip(str(missing))
+    assert rows["agrees"].all(), rows[~rows["agrees"]].to_string()
