@@ -51,7 +51,9 @@ def environment() -> str:
     """Return a digest of what every result rests on besides the chapter itself."""
     digest = hashlib.sha256(platform.python_version().encode())
     files = [ROOT / "requirements.txt", *(ROOT / "spurlib").rglob("*"), *(ROOT / "records").rglob("*")]
-    for path in sorted(path for path in files if path.is_file() and path.suffix != ".pyc"):
+    for path in sorted(
+        path for path in files if path.is_file() and path.suffix != ".pyc" and ".cells" not in path.parts
+    ):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     for variable in ("SPUR_SCALE", "SPURLIB_DATA"):
         digest.update(f"{variable}={os.environ.get(variable)}".encode())

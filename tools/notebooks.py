@@ -24,10 +24,11 @@ from .translate import Translator
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 RECORD = "application/papermill.record/"
 COLAB = """\
-# Derived from {name}.md: edit that file, not this one. On Colab, this cell installs the library.
+# Derived from {name}.md: edit that file, not this one. On Colab, this cell installs the library and fetches the records.
 import sys
 if "google.colab" in sys.modules:
-    %pip install --quiet "spurlib[book] @ git+{repository}"
+    !git clone --quiet --depth 1 {repository} book; ln -sfn book/records records
+    %pip install --quiet "./book[book]"
 """
 
 
