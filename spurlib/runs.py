@@ -71,6 +71,28 @@ class Experiment:
         cells = self.cells(checked_scale(scale))
         return checksum(canonical([self.name, self.version, cells, seeds]))[:16]
 
+    def table(self, scale: str = "page", seeds: int | None = None, device: str = "cpu", **changes: Any) -> Any:
+        """Measure all cells here and now: the table that `run` records, kept nowhere.
+
+        Parameters
+        ----------
+        scale, seeds, device
+            As for `run`.
+        **changes
+            Entries of the configurations to be replaced, as in ``data="digits"``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One observation a row, with the source of the data in the column ``source`` where `measure` names it.
+        """
+        seeds = positive(self.draws[checked_scale(scale)] if seeds is None else seeds, "seeds")
+        rows = []
+        for cell in ({**cell, **changes} for cell in self.cells(scale)):
+            for seed in range(seeds):
+                rows += [{**scalars(cell), "seed": seed, **row} for row in self.measure(cell, seed, device)]
+        return needed("pandas").DataFrame(rows)
+
     def command(self, scale: str) -> str:
         """The command line that makes its record."""
         return f"python -m spurlib.experiments run {self.name} --scale {scale}"

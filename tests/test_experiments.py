@@ -82,6 +82,15 @@ def test_a_run_is_a_table_with_provenance(tmp_path):
     assert list((tmp_path / ".cells").iterdir()) == []
 
 
+def test_a_table_without_a_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = TOY.table("page", seeds=3)
+    assert set(found.pop("source")) == {"toy"} and list(tmp_path.iterdir()) == []
+    same(found, run(TOY, seeds=3, folder=tmp_path, progress=False).table)
+    assert len(TOY.table(seeds=1, sizes=[3])) == 2
+    assert set(TOY.table(seeds=1, act="c")["act"]) == {"c"}
+
+
 def test_the_commit_is_named(monkeypatch, tmp_path):
     inside = runs.commit()
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", inside)
