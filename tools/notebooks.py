@@ -24,7 +24,7 @@ from .translate import Translator
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 RECORD = "application/papermill.record/"
 COLAB = """\
-# Derived from {name}.md: edit that file, not this one. On Colab, this cell installs the library and fetches the records.
+# Derived from {name}.md: edit that file, not this one. On Colab, this cell brings library and records.
 import sys
 if "google.colab" in sys.modules:
     !git clone --quiet --depth 1 {repository} book; ln -sfn book/records records
