@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 import spurlib as sl
 from spurlib import experiments, runs
@@ -448,10 +449,11 @@ def test_accuracy_curves_against_refits(kind, act, d, k):
             data = sl.synthetic(n=n, d=d, alpha=0.5, n_test=40, seed=3, query=query)
             g, Phi, Phi_s = data.g, features.features(data.Z), features.features(data.Z_spurious)
             theta = refit(Phi, g)
-            F, S = np.empty(n), np.empty(n)
+            F, S, without = np.empty(n), np.empty(n), np.empty(n)
             for i in range(n):
                 others = np.delete(Phi, i, axis=0)
-                S[i] = Phi[i] @ (theta - refit(others, np.delete(g, i)))
+                theta_out = refit(others, np.delete(g, i))
+                S[i], without[i] = Phi[i] @ (theta - theta_out), Phi_s[i] @ theta_out
                 new = Phi[i] - np.linalg.pinv(others) @ (others @ Phi[i])
                 F[i] = Phi_s[i] @ new / (new @ new)
             f_s, f_test = Phi_s @ theta, features.features(data.Z_test) @ theta
@@ -461,6 +463,11 @@ def test_accuracy_curves_against_refits(kind, act, d, k):
                 f"alignment_sd_{query}": np.sqrt(np.mean((F - F.mean()) ** 2)),
                 f"product_{query}": np.mean(F * S * g),
                 f"covariance_{query}": np.mean(f_s * g),
+                f"noise_{query}": without.std(),
+                f"normal_accuracy_{query}": np.mean(
+                    norm(without.mean(), without.std()).sf(-F * S) * (g > 0)
+                    + norm(without.mean(), without.std()).cdf(-F * S) * (g < 0)
+                ),
                 "test_accuracy": np.mean(np.sign(f_test) == data.g_test),
                 "test_risk": np.mean((f_test - data.g_test) ** 2),
                 "loo_risk": np.mean(S**2),
