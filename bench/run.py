@@ -1,6 +1,6 @@
 """Measure the library against what it competes with, and print one table of ratios.
 
-    python bench/run.py            about six minutes on two cores
+    python bench/run.py            about nine minutes on two cores
     python bench/run.py --full     also the memory at k = 10^6: two minutes more
     python bench/run.py --quick    seconds: a smoke test at sizes at which ratios mean nothing
 
@@ -30,6 +30,7 @@ FULL_SIZE: dict[str, dict[str, int]] = {
     "leave_one_out": {"n": 300, "d": 200, "k": 3000},
     "share": {"n": 1000, "d": 1000, "k": 100_000},
     "sweep": {"n": 1000, "n_test": 1000, "d": 1000, "k": 20_000},
+    "curve": {"largest": 1000, "n_test": 1000, "d": 1000, "k": 100_000, "smaller": 2000},
 }
 QUICK_SIZE: dict[str, dict[str, int]] = {
     "gram": {"q": 30, "n": 20, "d": 20, "k": 3000, "repeats": 1},
@@ -37,6 +38,7 @@ QUICK_SIZE: dict[str, dict[str, int]] = {
     "leave_one_out": {"n": 20, "d": 10, "k": 100},
     "share": {"n": 30, "d": 20, "k": 2000},
     "sweep": {"n": 30, "n_test": 20, "d": 20, "k": 200},
+    "curve": {"largest": 20, "n_test": 20, "d": 20, "k": 400, "smaller": 100},
 }
 
 
@@ -156,25 +158,39 @@ def share(*, n: int, d: int, k: int, dtype: str) -> Result:
     return {"gram": seconds_gram, "rest": min(timed(rest)[0] for _ in range(3))}
 
 
-def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Result:
-    """One point of the accuracy curves, three ways: test and spurious accuracy of random features h1 + h2."""
+def gaussian(n: int, n_test: int, d: int) -> tuple[Any, ...]:
+    """Samples, queries with fresh cores, test samples, and the labels of the first and the last."""
     import numpy as np
 
     generator = np.random.default_rng(0)
     Z, Z_test = generator.standard_normal((n, d)), generator.standard_normal((n_test, d))
     Z_spurious = np.hstack([generator.standard_normal((n, d // 2)), Z[:, d // 2 :]])
     u = np.r_[generator.standard_normal(d // 2), np.zeros(d - d // 2)]
-    g, g_test = np.sign(Z @ u), np.sign(Z_test @ u)
+    return Z, Z_spurious, Z_test, np.sign(Z @ u), np.sign(Z_test @ u)
 
-    def stored() -> tuple[Any, Any]:
-        def entry(x: Any) -> Any:
-            return x + (x**2 - 1) / np.sqrt(2)  # as one writes it: np.vectorize evaluates the root for every entry
 
-        phi = np.vectorize(entry) if way == "textbook" else entry
-        V = generator.standard_normal((k, d)).astype(dtype) / np.asarray(d**0.5, dtype=dtype)
-        features, queries, tests = (phi(A.astype(dtype) @ V.T) for A in (Z, Z_spurious, Z_test))
-        theta = np.linalg.pinv(features) @ g.astype(dtype)
-        return tests @ theta, queries @ theta
+def stored(samples: tuple[Any, ...], *, k: int, vectorize: bool, dtype: str) -> tuple[Any, Any]:
+    """Outputs at test samples and queries, features h1 + h2 stored and inverted."""
+    import numpy as np
+
+    def entry(x: Any) -> Any:
+        return x + (x**2 - 1) / np.sqrt(2)  # as one writes it: np.vectorize evaluates the root for every entry
+
+    Z, Z_spurious, Z_test, g, _ = samples
+    phi = np.vectorize(entry) if vectorize else entry
+    d = Z.shape[1]
+    V = np.random.default_rng(1).standard_normal((k, d)).astype(dtype) / np.asarray(d**0.5, dtype=dtype)
+    features, queries, tests = (phi(A.astype(dtype) @ V.T) for A in (Z, Z_spurious, Z_test))
+    theta = np.linalg.pinv(features) @ g.astype(dtype)
+    return tests @ theta, queries @ theta
+
+
+def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Result:
+    """One point of the accuracy curves, three ways: test and spurious accuracy of random features h1 + h2."""
+    import numpy as np
+
+    samples = gaussian(n, n_test, d)
+    Z, Z_spurious, Z_test, g, g_test = samples
 
     def streamed() -> tuple[Any, Any]:
         kernel = sl.RandomFeatures("h1+h2", d=d, k=k, dtype=getattr(torch, dtype))
@@ -187,7 +203,11 @@ def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Resul
 
         import spurlib as sl
     runs = 1 if way == "textbook" else 3  # the best of three for what takes seconds; a minute speaks for itself
-    calls = [timed(streamed if way == "spurlib" else stored) for _ in range(runs)]
+
+    def work() -> tuple[Any, Any]:
+        return streamed() if way == "spurlib" else stored(samples, k=k, vectorize=way == "textbook", dtype=dtype)
+
+    calls = [timed(work) for _ in range(runs)]
     seconds, (test, spurious) = min(calls, key=lambda call: call[0])
     return {
         "seconds": seconds,
@@ -197,19 +217,54 @@ def sweep(*, n: int, n_test: int, d: int, k: int, way: str, dtype: str) -> Resul
     }
 
 
+def curve(*, largest: int, n_test: int, d: int, k: int, smaller: int, way: str) -> Result:
+    """One draw of a whole accuracy curve: one gram for all N, against the textbook way for each N.
+
+    The textbook way takes time linear in the width, once that is well above N: it is run at the widths `smaller` and
+    2 `smaller`, and the line through both is followed to `k`.
+    """
+    sizes = [max(1, largest * n // 1000) for n in (10, 20, 50, 100, 200, 500, 1000)]
+    Z, Z_spurious, Z_test, g, g_test = gaussian(largest, n_test, d)
+    if way == "textbook":
+        times = []
+        for width in (smaller, 2 * smaller):
+            seconds = 0.0
+            for n in sizes:
+                samples = (Z[:n], Z_spurious[:n], Z_test, g[:n], g_test)
+                seconds += timed(lambda: stored(samples, k=width, vectorize=True, dtype="float64"))[0]  # noqa: B023
+            times.append(seconds)
+        slope = (times[1] - times[0]) / smaller
+        return {"seconds": times[1] + slope * (k - 2 * smaller), "measured": times[1], "doubling": times[1] / times[0]}
+
+    import numpy as np
+    import torch
+
+    import spurlib as sl
+
+    def streamed() -> None:
+        kernel = sl.RandomFeatures("h1+h2", d=d, k=k, dtype=torch.float32)
+        rows = kernel.gram(np.vstack([Z, Z_spurious, Z_test]), Z)
+        for n in sizes:
+            m = sl.Interpolator.from_gram(rows[:n, :n], g[:n], dtype=torch.float32)
+            m.predict(rows[2 * largest :, :n]), m.predict(rows[largest : largest + n, :n])
+
+    return {"seconds": min(timed(streamed)[0] for _ in range(2))}
+
+
 MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "gram": gram,
     "memory": memory,
     "leave_one_out": leave_one_out,
     "share": share,
     "sweep": sweep,
+    "curve": curve,
 }
 
 
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-WIDTH = 92
+WIDTH = 112
 
 
 class Table:
@@ -298,6 +353,17 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
             f"    {way} {dtype}: best seconds (test {r['test']:.3f}, spurious {r['spurious']:.3f})", r["seconds"], "s"
         )
         table.add(f"    {way} {dtype}: peak memory of the process", r["peak"], "GB")
+
+    s = size["curve"]
+    ours, theirs = measure("curve", **s, way="spurlib"), measure("curve", **s, way="textbook")
+    sizes = f"N up to {s['largest']}, k = {s['k']}"
+    what = (
+        f"a whole curve, {sizes}: textbook way for each N (extrapolated from k = {2 * s['smaller']}) against one gram"
+    )
+    table.add(what, theirs["seconds"] / ours["seconds"], least=100)
+    table.add("    spurlib float32: best seconds", ours["seconds"], "s")
+    table.add(f"    textbook float64: seconds at k = {2 * s['smaller']}", theirs["measured"], "s")
+    table.add(f"    textbook float64: time at k = {2 * s['smaller']} against k = {s['smaller']}", theirs["doubling"])
     return table.rows
 
 
