@@ -50,9 +50,8 @@ def accuracy_curve(configuration: Configuration, seed: int, device: str) -> list
         S_i the stability at the sample itself; and, for the queries with core ``zero`` and ``fresh``,
         ``spurious_accuracy_QUERY``; ``alignment_QUERY``, the mean of F_i, and ``alignment_sd_QUERY``, its standard
         deviation over the samples; ``product_QUERY``, the mean of F_i S_i g_i; ``covariance_QUERY``, the mean of
-        f(z_i^s) g_i (labels have mean zero); ``noise_QUERY``, the standard deviation t over the samples of
-        f_{-i}(z_i^s) = f(z_i^s) - F_i S_i, the answer without the sample; and ``normal_accuracy_QUERY``, the mean of
-        P(g_i (F_i S_i + m + t xi) > 0), m the mean of f_{-i}(z_i^s), for a standard normal xi independent of all.
+        f(z_i^s) g_i (labels have mean zero), and ``spread_QUERY``, its standard deviation over the samples;
+        ``noise_QUERY``, the standard deviation of f_{-i}(z_i^s) = f(z_i^s) - F_i S_i, the answer without the sample.
 
     Raises
     ------
@@ -88,17 +87,14 @@ def accuracy_curve(configuration: Configuration, seed: int, device: str) -> list
         }
         for query, queries in (("zero", K_zero), ("fresh", K_fresh)):
             f, F = m.predict(queries[:n, :n]), m.alignment(queries[:n, :n]).diagonal()
-            without = f - F * S
-            noise = without.std(correction=0)
-            signal = (F * S + without.mean()) * g[:n]
             row |= {
                 f"spurious_accuracy_{query}": _mean(f * g[:n] > 0),
                 f"alignment_{query}": _mean(F),
                 f"alignment_sd_{query}": float(F.std(correction=0)),
                 f"product_{query}": _mean(F * S * g[:n]),
                 f"covariance_{query}": _mean(f * g[:n]),
-                f"noise_{query}": float(noise),
-                f"normal_accuracy_{query}": _mean(torch.special.ndtr(signal / noise)),
+                f"spread_{query}": float((f * g[:n]).std(correction=0)),
+                f"noise_{query}": float((f - F * S).std(correction=0)),
             }
         rows.append(row)
     return rows
