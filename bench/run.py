@@ -30,6 +30,7 @@ FULL_SIZE: dict[str, dict[str, int]] = {
     "leave_one_out": {"n": 300, "d": 200, "k": 3000},
     "share": {"n": 1000, "d": 1000, "k": 100_000},
     "sweep": {"n": 1000, "n_test": 1000, "d": 1000, "k": 20_000},
+    "networks": {"n": 100, "d": 40, "first": 100, "second": 50, "models": 41, "epochs": 60},
     "curve": {"largest": 1000, "n_test": 1000, "d": 1000, "k": 100_000, "smaller": 2000},
 }
 QUICK_SIZE: dict[str, dict[str, int]] = {
@@ -38,6 +39,7 @@ QUICK_SIZE: dict[str, dict[str, int]] = {
     "leave_one_out": {"n": 20, "d": 10, "k": 100},
     "share": {"n": 30, "d": 20, "k": 2000},
     "sweep": {"n": 30, "n_test": 20, "d": 20, "k": 200},
+    "networks": {"n": 10, "d": 5, "first": 8, "second": 4, "models": 3, "epochs": 3},
     "curve": {"largest": 20, "n_test": 20, "d": 20, "k": 400, "smaller": 100},
 }
 
@@ -251,12 +253,34 @@ def curve(*, largest: int, n_test: int, d: int, k: int, smaller: int, way: str) 
     return {"seconds": min(timed(streamed)[0] for _ in range(2))}
 
 
+def networks(*, n: int, d: int, first: int, second: int, models: int, epochs: int) -> Result:
+    """Networks that leave one sample out each, and one that leaves out none: trained together and one by one."""
+    import numpy as np
+
+    import spurlib as sl
+
+    data = sl.synthetic(n=n, d=d, alpha=0.5, n_test=50)
+    start = sl.fully_connected(d, widths=(first, second))
+
+    def both(together: bool, epochs: int) -> Any:
+        options = {"together": together, "epochs": epochs}
+        everything, without = sl.leave_one_out(start, data.Z, data.g, range(models - 1), **options)
+        return np.stack([sl.predict(model, data.Z_test) for model in (everything, *without)])
+
+    both(True, 2), both(False, 2)
+    together, outputs = timed(lambda: both(True, epochs))
+    apart, expected = timed(lambda: both(False, epochs))
+    np.testing.assert_allclose(outputs, expected, atol=1e-2)
+    return {"together": together, "apart": apart}
+
+
 MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "gram": gram,
     "memory": memory,
     "leave_one_out": leave_one_out,
     "share": share,
     "sweep": sweep,
+    "networks": networks,
     "curve": curve,
 }
 
@@ -364,6 +388,11 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
     table.add("    spurlib float32: best seconds", ours["seconds"], "s")
     table.add(f"    textbook float64: seconds at k = {2 * s['smaller']}", theirs["measured"], "s")
     table.add(f"    textbook float64: time at k = {2 * s['smaller']} against k = {s['smaller']}", theirs["doubling"])
+    larger = {**size["networks"], "first": 5 * size["networks"]["first"], "second": 4 * size["networks"]["second"]}
+    for s in (size["networks"], larger):
+        r = measure("networks", **s)
+        what = f"{s['models']} leave-one-out networks {s['d']}-{s['first']}-{s['second']}-1, n = {s['n']}"
+        table.add(f"{what}: one by one against together", r["apart"] / r["together"])
     return table.rows
 
 

@@ -14,6 +14,7 @@ from .features import RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
 from .kernels import InfiniteWidth
+from .networks import fully_connected, leave_one_out, predict, resnet18, small_cnn, train, train_many
 from .plotting import COLORS, figure_style, size_axis
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
@@ -37,6 +38,7 @@ __all__ = [
     "figure_style",
     "first_available",
     "framed_images",
+    "fully_connected",
     "gamma_ntk",
     "gamma_rf",
     "gamma_rf_bound",
@@ -45,7 +47,13 @@ __all__ = [
     "hermite_coefficients",
     "hermite_series",
     "image_counts",
+    "leave_one_out",
+    "predict",
     "regime",
+    "resnet18",
     "size_axis",
+    "small_cnn",
     "synthetic",
+    "train",
+    "train_many",
 ]

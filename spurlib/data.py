@@ -47,7 +47,8 @@ class SpuriousData:
     Z : ndarray, shape (n, d)
         Training samples.
     g : ndarray, shape (n,)
-        Training labels, -1 or +1; they depend on the core alone.
+        Training labels, -1 or +1; they depend on the core alone. Images of more than two classes: 0.0, 1.0, ..., the
+        position of the class.
     Z_spurious : ndarray, shape (n, d)
         Spurious queries: row i has the spurious part of sample i and another core (see `query`).
     Z_test : ndarray, shape (n_test, d)
@@ -198,10 +199,10 @@ def _generators(seed: int, count: int) -> list[np.random.Generator]:
 class _ImageSet:
     """What is known of an image data set before it is loaded."""
 
-    classes: tuple[int, int]
+    classes: tuple[int, ...]
     frame: int
     levels: int
-    load: Callable[[Path, tuple[int, int]], tuple[_Split, _Split, str]]
+    load: Callable[[Path, tuple[int, ...]], tuple[_Split, _Split, str]]
     torchvision_name: str = ""
 
 
@@ -214,38 +215,39 @@ def data_folder() -> Path:
     return Path(os.environ.get("SPURLIB_DATA") or Path.home() / ".cache" / "spurlib").expanduser()
 
 
-def _of_classes(split: _Split, pair: tuple[int, int]) -> _Split:
-    keep = np.isin(split[1], pair)
+def _of_classes(split: _Split, chosen: tuple[int, ...]) -> _Split:
+    keep = np.isin(split[1], chosen)
     return split[0][keep], split[1][keep]
 
 
-def _load_digits(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
+def _load_digits(folder: Path, chosen: tuple[int, ...]) -> tuple[_Split, _Split, str]:
     with np.load(str(files("spurlib") / "digits.npz")) as stored:
         images, labels = stored["images"][..., None], stored["labels"].astype(int)
     test = np.arange(len(labels)) % 5 == 4
     source = "digits (8 x 8 images, embedded in spurlib; from scikit-learn)"
-    return _of_classes((images[~test], labels[~test]), pair), _of_classes((images[test], labels[test]), pair), source
+    train, held_out = ((images[part], labels[part]) for part in (~test, test))
+    return _of_classes(train, chosen), _of_classes(held_out, chosen), source
 
 
-def _load_mnist(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
+def _load_mnist(folder: Path, chosen: tuple[int, ...]) -> tuple[_Split, _Split, str]:
     from torchvision.datasets import MNIST
 
     splits = [MNIST(str(folder), train=train, download=False) for train in (True, False)]
     train, test = ((s.data.numpy()[..., None], s.targets.numpy().astype(int)) for s in splits)
-    return _of_classes(train, pair), _of_classes(test, pair), "MNIST"
+    return _of_classes(train, chosen), _of_classes(test, chosen), "MNIST"
 
 
-def _load_cifar10(folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
+def _load_cifar10(folder: Path, chosen: tuple[int, ...]) -> tuple[_Split, _Split, str]:
     from torchvision.datasets import CIFAR10, ImageFolder
 
     if (folder / "cifar-10-batches-py").is_dir():
         splits = [CIFAR10(str(folder), train=train, download=False) for train in (True, False)]
         train, test = ((s.data, np.array(s.targets)) for s in splits)
-        return _of_classes(train, pair), _of_classes(test, pair), "CIFAR-10 (official batches)"
+        return _of_classes(train, chosen), _of_classes(test, chosen), "CIFAR-10 (official batches)"
 
     def split(name: str) -> _Split:
         listing = ImageFolder(str(folder / "cifar10-images" / name))
-        wanted = [row for row, target in enumerate(listing.targets) if target in pair]  # decoding all takes 10 s
+        wanted = [row for row, target in enumerate(listing.targets) if target in chosen]  # decoding all takes 10 s
         images = np.stack([np.asarray(listing[row][0], dtype=np.uint8) for row in wanted])
         return images, np.array([listing.targets[row] for row in wanted])
 
@@ -331,8 +333,8 @@ def _download(name: str, folder: Path, patience: float | None) -> str:
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Split, str]:
-    """Training and test images of two classes, and where they come from."""
+def _load(name: str, folder: Path, chosen: tuple[int, ...]) -> tuple[_Split, _Split, str]:
+    """Training and test images of some classes, and where they come from."""
     if not available(name):
         reason = _download(name, folder, _PATIENCE)
         if not available(name):
@@ -340,7 +342,7 @@ def _load(name: str, folder: Path, pair: tuple[int, int]) -> tuple[_Split, _Spli
                 f"data set {name!r} is not in {folder} (set SPURLIB_DATA to the folder that holds it) and could not be "
                 f"downloaded: {reason or 'incomplete'}"
             )
-    return _SETS[name].load(folder, pair)
+    return _SETS[name].load(folder, chosen)
 
 
 def first_available(*names: str) -> str:
@@ -391,23 +393,23 @@ def image_counts(name: str, classes: Sequence[int] | None = None) -> tuple[int, 
     Returns
     -------
     tuple of int
-        (training images, test images) of the two classes together.
+        (training images, test images) of the classes together.
 
     Raises
     ------
     ValueError, DataNotAvailableError
         As for `framed_images`.
     """
-    pair = _pair(classes, _image_set(name))
-    train, test, _ = _load(name, data_folder(), pair)
+    chosen = _classes(classes, _image_set(name))
+    train, test, _ = _load(name, data_folder(), chosen)
     return len(train[1]), len(test[1])
 
 
-def _pair(classes: Sequence[int] | None, known: _ImageSet) -> tuple[int, int]:
-    pair = known.classes if classes is None else tuple(classes)
-    if len(pair) != 2 or len(set(pair)) != 2 or any(c not in range(10) for c in pair):
-        raise ValueError(f"classes must be two different numbers from 0 to 9, got {classes!r}")
-    return int(pair[0]), int(pair[1])
+def _classes(classes: Sequence[int] | None, known: _ImageSet) -> tuple[int, ...]:
+    chosen = known.classes if classes is None else tuple(classes)
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen) or any(c not in range(10) for c in chosen):
+        raise ValueError(f"classes must be two or more different numbers from 0 to 9, got {classes!r}")
+    return tuple(int(c) for c in chosen)
 
 
 def framed_images(
@@ -421,7 +423,7 @@ def framed_images(
     query: str = "zero",
     seed: int = 0,
 ) -> SpuriousData:
-    """Images of two classes in a frame of uniform noise: the image is the core, the frame the spurious part.
+    """Images of two or more classes in a frame of uniform noise: the image is the core, the frame the spurious part.
 
     Parameters
     ----------
@@ -430,14 +432,14 @@ def framed_images(
         15 seconds at most. ``"digits"`` is embedded in the package.
     n, n_test : int
         Numbers of training and test samples, drawn without replacement.
-    classes : two int, optional
-        Class numbers; the first is labeled -1, the second +1. Default: MNIST and digits 1 and 7, CIFAR-10 3 and 8 (cats
-        and ships).
+    classes : sequence of int, optional
+        Class numbers, two or more. Of two, the first is labeled -1, the second +1; of more, each is labeled with its
+        position, 0.0, 1.0, ... Default: MNIST and digits 1 and 7, CIFAR-10 3 and 8 (cats and ships).
     frame : int, optional
         Width of the frame in pixels. Default: MNIST 10, CIFAR-10 8, digits 3. The noise of each pixel (and channel) is
         uniform over the gray levels, drawn anew for every sample.
     centered : bool
-        Subtract the mean image of the two classes' training images (in the frame: the mean of the noise), and scale by
+        Subtract the mean image of the classes' training images (in the frame: the mean of the noise), and scale by
         one number so that the mean of ||z||^2 over them is d. Otherwise pixels lie in [0, 1].
     query : {"zero", "fresh"}
         The core of a spurious query: zero (the mean image, when `centered`; black otherwise), or that of another image.
@@ -457,15 +459,15 @@ def framed_images(
         The data set is not there and cannot be downloaded.
     """
     known = _image_set(name)
-    pair = _pair(classes, known)
+    chosen = _classes(classes, known)
     n, n_test, query = positive(n, "n"), positive(n_test, "n_test"), _query(query)
     frame = known.frame if frame is None else positive(frame, "frame")
     pick, pick_test, noise, noise_test, other = _generators(seed, 5)
 
-    (cores, labels), (cores_test, labels_test), source = _load(name, data_folder(), pair)
+    (cores, labels), (cores_test, labels_test), source = _load(name, data_folder(), chosen)
     for size, argument, there in ((n, "n", len(labels)), (n_test, "n_test", len(labels_test))):
         if size > there:
-            raise ValueError(f"{argument} = {size} is more than the {there} images of classes {pair} in {name}")
+            raise ValueError(f"{argument} = {size} is more than the {there} images of classes {chosen} in {name}")
 
     height, width, channels = cores.shape[1:]
     shape = (height + 2 * frame, width + 2 * frame, channels)
@@ -473,18 +475,18 @@ def framed_images(
     mask = np.ones((1, *shape), dtype=bool)
     mask[window] = False
 
-    def framed(chosen: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        out = np.empty((len(chosen), *shape))
-        for row, image in zip(out, chosen, strict=True):  # one sample at a time: nested for every n
+    def framed(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        out = np.empty((len(images), *shape))
+        for row, image in zip(out, images, strict=True):  # one sample at a time: nested for every n
             row[:] = generator.integers(0, known.levels + 1, shape)
             row[window[1:]] = image
-        return out.reshape(len(chosen), -1) / known.levels
+        return out.reshape(len(images), -1) / known.levels
 
     rows = pick.permutation(len(labels))[:n]
     rows_test = pick_test.permutation(len(labels_test))[:n_test]
     Z, Z_test = framed(cores[rows], noise), framed(cores_test[rows_test], noise_test)
     spurious = mask.ravel()
-    offset, scale = _centering(cores / known.levels, mask, known.levels) if centered else (np.zeros(Z.shape[1]), 1.0)
+    offset, scale = _centering(cores, mask, known.levels) if centered else (np.zeros(Z.shape[1]), 1.0)
     Z, Z_test = (Z - offset) / scale, (Z_test - offset) / scale
     Z_spurious = Z.copy()
     if query == "zero":
@@ -492,16 +494,18 @@ def framed_images(
     else:
         others = (rows + other.integers(1, len(labels), size=len(labels))[:n]) % len(labels)
         Z_spurious[:, ~spurious] = (cores[others].reshape(n, -1) / known.levels - offset[~spurious]) / scale
-    signs = {pair[0]: -1.0, pair[1]: 1.0}
+    listed = f"{', '.join(map(str, chosen[:-1]))} and {chosen[-1]}"
+    values = (-1.0, 1.0) if len(chosen) == 2 else range(len(chosen))
+    label = {c: float(value) for c, value in zip(chosen, values, strict=True)}
     return SpuriousData(
         Z=Z,
-        g=np.array([signs[c] for c in labels[rows]]),
+        g=np.array([label[c] for c in labels[rows]]),
         Z_spurious=Z_spurious,
         Z_test=Z_test,
-        g_test=np.array([signs[c] for c in labels_test[rows_test]]),
+        g_test=np.array([label[c] for c in labels_test[rows_test]]),
         spurious=spurious,
         query=query,
-        source=f"{source}, classes {pair[0]} and {pair[1]}, frame {frame}, d = {spurious.size}",
+        source=f"{source}, classes {listed}, frame {frame}, d = {spurious.size}",
         image_shape=shape,
         offset=offset,
         scale=scale,
@@ -510,10 +514,12 @@ def framed_images(
 
 def _centering(cores: np.ndarray, mask: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
     """Mean of a framed image, and the scale at which its centered version has mean squared norm d."""
+    lines = (cores[:, line] / levels for line in range(cores.shape[1]))  # all images at once may take gigabytes
+    means, variances = map(np.stack, zip(*((line.mean(axis=0), line.var(axis=0)) for line in lines), strict=True))
     offset = np.full(mask.shape[1:], 0.5)
-    offset[~mask[0]] = cores.mean(axis=0).ravel()
+    offset[~mask[0]] = means.ravel()
     noise_variance = ((levels + 1) ** 2 - 1) / 12 / levels**2
-    total = cores.var(axis=0).sum() + noise_variance * mask.sum()
+    total = variances.sum() + noise_variance * mask.sum()
     return offset.ravel(), float(np.sqrt(total / mask.size))
 
 

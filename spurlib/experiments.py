@@ -12,15 +12,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from .data import SpuriousData, framed_images, synthetic
 from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
+from .networks import fully_connected, predict, resnet18, small_cnn, train, train_many
 from .records import MissingRecordError, Record, RecordError, StaleRecordError
 from .runs import SCALES, Configuration, Experiment, Row, load, run
 from .verification import verify
 
-__all__ = ["accuracy_curve", "experiment", "experiment_names", "load_record", "main", "register"]
+__all__ = [
+    "accuracy_curve",
+    "experiment",
+    "experiment_names",
+    "load_record",
+    "main",
+    "network_curve",
+    "network_stability",
+    "register",
+]
 
 _SIZES = [10, 20, 50, 100, 200, 500, 1000]
 _KINDS = {"rf": RandomFeatures, "ntk": TangentFeatures}
@@ -108,7 +119,147 @@ def _data(configuration: Configuration, seed: int, query: str) -> SpuriousData:
     sizes: dict[str, Any] = {"n": max(configuration["sizes"]), "n_test": configuration["n_test"]}
     if configuration["data"] == "synthetic":
         return synthetic(d=configuration["d"], alpha=configuration["alpha"], query=query, seed=seed, **sizes)
+    if "classes" in configuration:
+        sizes["classes"] = range(configuration["classes"])
     return framed_images(configuration["data"], query=query, seed=seed, **sizes)
+
+
+def network_curve(configuration: Configuration, seed: int, device: str) -> list[Row]:
+    r"""Accuracies of trained networks, for growing training sets.
+
+    Parameters
+    ----------
+    configuration : dict
+        ``data`` ("synthetic" or the name of images), ``kind`` ("fc", "cnn" or "resnet18"), ``act`` and ``dtype`` (for
+        the record: ReLU and single precision), ``loss``, ``sizes``, ``n_test``, ``epochs`` (at most), ``until`` (the
+        train loss at which to stop, or None); for synthetic data ``d`` and ``alpha``, for images ``classes``, their
+        number, of which the first are taken.
+    seed : int
+        Seed of data, weights and order of the samples.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    list of dict
+        One a size: ``n``; ``source``; ``epochs_run``; ``train_loss`` and ``train_accuracy``, of the trained network
+        (with batch normalization as after training); ``test_accuracy``; ``spurious_accuracy_QUERY`` for the queries
+        with core ``zero`` and ``fresh``; ``unseen_accuracy``, the share of right answers to the frames of the test set
+        around the core zero. With each of the last three goes ``chance_...``: the share of right answers that one
+        expects when labels and answers are paired blindly.
+
+    Raises
+    ------
+    ValueError
+        As from the data and from `train`.
+    """
+    zero, fresh = (_data(configuration, seed, query) for query in ("zero", "fresh"))
+    start, rows = _network(configuration, zero, seed), []
+    for n in configuration["sizes"]:
+        g = zero.g[:n]
+        chosen = {key: configuration[key] for key in ("loss", "epochs", "until")}
+        model, losses = train(start, zero.Z[:n], g, seed=seed, device=device, **chosen)
+        row = {"n": n, "source": zero.source, "epochs_run": len(losses)} | _fit(model, zero.Z[:n], g)
+        row["test_accuracy"] = float(np.mean(_answer(predict(model, zero.Z_test)) == zero.g_test))
+        for name, Z, labels in (
+            ("spurious_accuracy_zero", zero.Z_spurious[:n], g),
+            ("spurious_accuracy_fresh", fresh.Z_spurious[:n], g),
+            ("unseen_accuracy", np.where(zero.spurious, zero.Z_test, 0.0), zero.g_test),
+        ):
+            answers = _answer(predict(model, Z))
+            row[name] = float(np.mean(answers == labels))
+            row[f"chance_{name}"] = sum(float(np.mean(answers == c) * np.mean(labels == c)) for c in set(labels))
+        rows.append(row)
+    return rows
+
+
+def network_stability(configuration: Configuration, seed: int, device: str) -> list[Row]:
+    r"""Stability of trained networks by training again without single samples, beside their spurious answers.
+
+    Parameters
+    ----------
+    configuration : dict
+        As for `network_curve`, two classes, the square loss, and ``epochs`` exactly; ``left_out``, the positions of the
+        samples that are left out, one at a time; ``relabel``: whether to train once more with the label of each of
+        them flipped.
+    seed : int
+        Seed of data, weights and order of the samples.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    list of dict
+        One a size and sample: ``n``; ``sample``, its position; ``source``; of the network that has seen all,
+        ``train_loss``, ``train_accuracy``, ``test_accuracy`` and, over all n samples, ``spurious_accuracy_QUERY`` and
+        ``covariance_QUERY``, the covariance of outputs f(z_i^s) and labels; and of the sample, S being its stability,
+        ``label``; ``stability``, S(z_i); and for the queries with core ``zero`` and ``fresh`` ``stability_QUERY``,
+        S(z_i^s), and ``output_QUERY``, f(z_i^s). With ``relabel``, ``stability_relabeled`` and
+        ``stability_relabeled_QUERY``: the same S of the network that has seen the flipped label.
+
+    Raises
+    ------
+    ValueError
+        As from the data and from `train_many`.
+    """
+    zero, fresh = (_data(configuration, seed, query) for query in ("zero", "fresh"))
+    start, left_out = _network(configuration, zero, seed), configuration["left_out"]
+    rows: list[Row] = []
+    for n in configuration["sizes"]:
+        g = zero.g[:n]
+        labels, weights = np.tile(g, (2 * len(left_out) + 1, 1)), np.ones((2 * len(left_out) + 1, n))
+        for j, i in enumerate(left_out, start=1):
+            weights[j, i] = 0.0
+            labels[j + len(left_out), i] *= -1
+        count = len(labels) if configuration["relabel"] else len(left_out) + 1
+        everything, *others = train_many(
+            start,
+            zero.Z[:n],
+            labels[:count],
+            weights=weights[:count],
+            loss=configuration["loss"],
+            epochs=configuration["epochs"],
+            seed=seed,
+            device=device,
+        )
+        common: Row = {"n": n, "source": zero.source} | _fit(everything, zero.Z[:n], g)
+        common["test_accuracy"] = float(np.mean(_answer(predict(everything, zero.Z_test)) == zero.g_test))
+        asked = {"": zero.Z[:n], "_zero": zero.Z_spurious[:n], "_fresh": fresh.Z_spurious[:n]}
+        f = {query: predict(everything, Z) for query, Z in asked.items()}
+        for query in ("_zero", "_fresh"):
+            common[f"spurious_accuracy{query}"] = float(np.mean(_answer(f[query]) == g))
+            common[f"covariance{query}"] = float(np.mean((f[query] - f[query].mean()) * g))
+        for j, i in enumerate(left_out):
+            row = common | {"sample": i, "label": float(g[i])}
+            for query, Z in asked.items():
+                without = predict(others[j], Z[i : i + 1])[0]
+                row[f"stability{query}"] = float(f[query][i] - without)
+                if query:
+                    row[f"output{query}"] = float(f[query][i])
+                if configuration["relabel"]:
+                    flipped = predict(others[j + len(left_out)], Z[i : i + 1])[0]
+                    row[f"stability_relabeled{query}"] = float(flipped - without)
+            rows.append(row)
+    return rows
+
+
+def _network(configuration: Configuration, data: SpuriousData, seed: int) -> torch.nn.Module:
+    """The network before training."""
+    count = configuration.get("classes", 1)
+    if configuration["kind"] == "fc":
+        return fully_connected(data.Z.shape[1], count, act=configuration["act"], seed=seed)
+    return {"cnn": small_cnn, "resnet18": resnet18}[configuration["kind"]](data.image_shape, count, seed=seed)
+
+
+def _answer(f: np.ndarray) -> np.ndarray:
+    """The class with the largest output; of one output, the sign, where zero counts as positive."""
+    return f.argmax(axis=1).astype(float) if f.ndim == 2 else np.where(f >= 0, 1.0, -1.0)
+
+
+def _fit(model: torch.nn.Module, Z: np.ndarray, g: np.ndarray) -> Row:
+    f = predict(model, Z).astype(float)
+    loss = (f - g) ** 2 if f.ndim == 1 else logsumexp(f, axis=1) - f[np.arange(len(g)), g.astype(int)]
+    return {"train_loss": float(loss.mean()), "train_accuracy": float(np.mean(_answer(f) == g))}
 
 
 def _small_sizes(configuration: Configuration) -> Configuration:
@@ -137,6 +288,54 @@ def _curves(kind: str, data: str, acts: list[str], most: int = 1000) -> Experime
     return Experiment(f"{kind}-{data}", about, cells, accuracy_curve, shorten=_small_sizes)
 
 
+# Name: kind, data, largest N at page and at paper scale, most epochs, train loss at which to stop: what two cores can
+# do. The paper's own sizes, for a GPU: write 50_000, 1000, None as the last three of a line, run with --device cuda.
+_NETWORKS: dict[str, tuple[str, str, int, int, int, float | None]] = {
+    "network-fc-synthetic": ("fc", "synthetic", 200, 2000, 1000, 1e-4),
+    "network-fc-mnist": ("fc", "mnist", 200, 10_000, 1000, 1e-3),
+    "network-cnn-mnist": ("cnn", "mnist", 50, 1000, 200, 1e-2),
+    "network-cnn-cifar10": ("cnn", "cifar10", 50, 500, 200, 1e-2),
+    "network-resnet18-cifar10": ("resnet18", "cifar10", 20, 200, 60, None),
+}
+
+
+def _network_curves(name: str) -> Experiment:
+    kind, data, most_page, most_paper, epochs, until = _NETWORKS[name]
+
+    def cells(scale: str) -> list[Configuration]:
+        paper = scale == "paper"
+        most = most_paper if paper else most_page
+        sizes = [n for n in [*_SIZES, 2000, 5000, 10_000, 20_000, 50_000] if n <= most]
+        common: Configuration = {"kind": kind, "data": data, "act": "relu", "dtype": "float32"}
+        common |= {"n_test": 1000 if paper else 500, "epochs": epochs, "until": until, "sizes": sizes}
+        if data != "synthetic":
+            return [{**common, "classes": 10, "loss": "cross-entropy"}]
+        d = 1000 if paper else 100
+        return [{**common, "loss": "square", "d": d, "alpha": alpha} for alpha in (0.5, 0.25)]
+
+    about = f"accuracies of trained networks ({kind}) on {data}"
+    draws = {"page": 3, "paper": 5 if kind == "fc" else 3}
+    return Experiment(name, about, cells, network_curve, shorten=_smallest, draws=draws)
+
+
+def _smallest(configuration: Configuration) -> Configuration:
+    """The same with the smallest training set only, and few samples left out."""
+    short = {**configuration, "sizes": configuration["sizes"][:1]}
+    return short | {"left_out": short["left_out"][:2]} if "left_out" in short else short
+
+
+def _stability_cells(scale: str) -> list[Configuration]:
+    common = {"act": "relu", "dtype": "float32", "loss": "square", "n_test": 500, "left_out": list(range(20))}
+    fc = {**common, "kind": "fc", "epochs": 100, "relabel": True}
+    if scale == "page":
+        return [{**fc, "data": "synthetic", "d": 40, "alpha": 0.5, "sizes": [20, 40]}]
+    return [
+        {**fc, "data": "synthetic", "d": 1000, "alpha": 0.5, "sizes": [50, 100, 200]},
+        {**fc, "data": "mnist", "sizes": [50, 100, 200]},
+        {**common, "kind": "cnn", "data": "mnist", "epochs": 100, "relabel": False, "sizes": [25, 50, 100]},
+    ]
+
+
 def register(new: Experiment) -> Experiment:
     """Make an experiment known under its name, and return it; a ``ValueError`` when the name is taken."""
     if new.name in _REGISTRY:
@@ -152,6 +351,20 @@ register(_curves("rf", "cifar10", ["relu"]))
 register(_curves("ntk", "synthetic", [f"h1+{2**-0.5!r}*h2", "h1+0.5*h4"]))
 register(_curves("ntk", "mnist", ["relu"], most=5000))
 register(_curves("ntk", "cifar10", ["relu"]))
+
+for _name in _NETWORKS:
+    register(_network_curves(_name))
+register(
+    Experiment(
+        "network-stability",
+        "stability of trained networks by leaving samples out, beside their spurious answers",
+        _stability_cells,
+        network_stability,
+        keys=("n", "sample"),
+        shorten=_smallest,
+        draws={"page": 3, "paper": 3},
+    )
+)
 
 
 def experiment_names() -> list[str]:
@@ -221,11 +434,11 @@ def _state(name: str, scale: str, folder: str | None) -> str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    print(f"{'experiment':16} {'scale':6} {'cells':>5}  record")
+    print(f"{'experiment':24} {'scale':6} {'cells':>5}  record")
     for name, e in _REGISTRY.items():
         for scale in SCALES:
             count = len(e.cells(scale)) * e.draws[scale]
-            print(f"{name:16} {scale:6} {count:5}  {_state(name, scale, options.folder)}")
+            print(f"{name:24} {scale:6} {count:5}  {_state(name, scale, options.folder)}")
     return 0
 
 

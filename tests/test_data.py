@@ -285,7 +285,8 @@ IMAGES = [
     ("n_test", 0),
     ("n_test", 10**6),
     ("classes", (1, 1)),
-    ("classes", (1, 2, 3)),
+    ("classes", (1,)),
+    ("classes", (1, 2, 1)),
     ("classes", (1, 11)),
     ("classes", ("cat", "ship")),
     ("frame", 0),
@@ -299,6 +300,26 @@ IMAGES = [
 def test_bad_arguments_of_framed_images_are_named(argument, value):
     with pytest.raises(ValueError, match=rf"^{argument}\b"):
         sl.framed_images("digits", **{"n": 3, "n_test": 2, argument: value})
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("chosen", [range(10), (7, 1, 4)])
+def test_more_than_two_classes_are_numbered(chosen, centered):
+    n, n_test = sl.image_counts("digits", chosen)
+    data = sl.framed_images("digits", n=n, n_test=n_test, classes=chosen, centered=centered, seed=1)
+    assert set(data.g) == set(data.g_test) == {float(i) for i in range(len(chosen))} and data.g.dtype == float
+    for position, c in enumerate(chosen):  # the same images as in a pair with another class
+        pair = (c, (c + 1) % 10)
+        size, _ = sl.image_counts("digits", pair)
+        two = sl.framed_images("digits", n=size, n_test=1, classes=pair, centered=False)
+        own = np.sort(two.Z[two.g == -1][:, ~two.spurious].round(9), axis=0)
+        pixels = (data.offset + data.scale * data.Z) if centered else data.Z
+        np.testing.assert_allclose(
+            np.sort(pixels[data.g == position][:, ~data.spurious].round(9), axis=0), own, atol=1e-8
+        )
+    if centered:
+        assert np.abs(data.Z[:, ~data.spurious].mean(axis=0)).max() < 1e-9
+    assert f"classes {', '.join(str(c) for c in chosen[:-1])} and {chosen[-1]}, frame 3" in data.source
 
 
 @pytest.mark.parametrize("call", [lambda x: sl.framed_images(x, n=2), sl.first_available, sl.image_counts])
