@@ -16,6 +16,7 @@ from .interpolation import Interpolator, SingularKernelError
 from .kernels import InfiniteWidth
 from .networks import fully_connected, leave_one_out, predict, resnet18, small_cnn, train, train_many
 from .plotting import COLORS, figure_style, size_axis
+from .predictions import Prediction, predict_accuracy
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DataNotAvailableError",
     "InfiniteWidth",
     "Interpolator",
+    "Prediction",
     "RandomFeatures",
     "Regime",
     "SingularKernelError",
@@ -49,6 +51,7 @@ __all__ = [
     "image_counts",
     "leave_one_out",
     "predict",
+    "predict_accuracy",
     "regime",
     "resnet18",
     "size_axis",

@@ -1,0 +1,180 @@
+"""Predicted accuracies: against an independent solver, simulations, and the laws of the alignment."""
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import multivariate_normal, norm
+
+import spurlib as sl
+from spurlib.predictions import predict_accuracy
+
+B = np.sqrt(2 / np.pi)
+
+
+def mean_over_spectrum(h, psi):
+    """Mean of h over the limit spectrum of V^T V, V of shape (psi d, d): by quadrature of its density."""
+    low, high = (1 - psi**0.5) ** 2, (1 + psi**0.5) ** 2
+    middle, radius = (low + high) / 2, (high - low) / 2
+
+    def integrand(angle):
+        s = middle + radius * np.cos(angle)
+        return h(s) * (radius * np.sin(angle)) ** 2 / (2 * np.pi * s)
+
+    inside = quad(integrand, 0, np.pi, epsabs=1e-13, epsrel=1e-13, limit=400)[0]
+    return inside + max(0.0, 1 - psi) * h(0.0)
+
+
+def independent(act, alpha, n, d, k, ridge):
+    """The formulas of the docstring by quadrature over the spectrum, and a bivariate normal law for the accuracy."""
+    mu2 = sl.activation(act).coefficients(400) ** 2
+    m, c = mu2[1], sl.activation(act).energy - mu2[0] - mu2[1]
+    c_a = sum(mu2[level] * alpha**level for level in range(2, 401))
+    psi = k / d
+
+    def trace(h):  # over the k eigenvalues m s + c of C; h takes s
+        return d * mean_over_spectrum(h, psi) + (k - d) * h(0.0)
+
+    def spike(h):  # w^T h(V V^T) w
+        return m * mean_over_spectrum(lambda s: s * h(s), psi)
+
+    def excess(x):
+        return trace(lambda s: (m * s + c) / (m * s + c + x)) + ridge / x - n
+
+    x = brentq(excess, 1e-9 * k, 1e3 * (k + ridge), xtol=1e-13, rtol=1e-14)
+    C = lambda s: m * s + c  # noqa: E731
+    C_s = lambda s: alpha * m * s + c_a  # noqa: E731
+    sigma2 = 1 - B**2 * spike(lambda s: 1 / C(s))
+    bias = B**2 * x**2 * spike(lambda s: 1 / C(s) / (C(s) + x) ** 2)
+    risk = (bias + sigma2) / (1 - trace(lambda s: (C(s) / (C(s) + x)) ** 2) / n)
+    slope = B * spike(lambda s: 1 / (C(s) + x))
+    q = risk - 1 + 2 * B * slope
+    h = lambda s: s / (C(s) + x)  # noqa: E731
+    scatter = mean_over_spectrum(lambda s: h(s) ** 2, psi) - mean_over_spectrum(h, psi) ** 2
+    q_s = risk / n * trace(lambda s: C_s(s) * C(s) / (C(s) + x) ** 2)
+    q_s += B**2 * (alpha * m**2 * scatter + c_a * spike(lambda s: 1 / (C(s) + x) ** 2))
+    gamma = trace(lambda s: C_s(s) / (C(s) + x)) / n
+    noise2 = q + gamma**2 * (q - slope**2) - 2 * gamma * q_s
+
+    def right(t):
+        return 2 * norm.pdf(t) * norm.cdf(gamma * (1 - slope * t) / np.sqrt(noise2))
+
+    # P(f t > 0), f and t jointly normal
+    law = multivariate_normal([0, 0], [[q, slope], [slope, 1]])
+    return {
+        "test": 2 * law.cdf([0, 0]),
+        "spurious": quad(right, 0, 12, epsabs=1e-12, epsrel=1e-12)[0],
+        "covariance": gamma * (1 - B * slope),
+        "risk": risk,
+        "alignment": gamma,
+        "margin": B * slope,
+    }
+
+
+@pytest.mark.parametrize(
+    ("act", "alpha", "n", "d", "k", "ridge"),
+    [
+        ("relu", 0.5, 300, 500, 2000, 0.0),
+        ("tanh", 0.3, 700, 500, 900, 0.0),
+        ("h1+h4", 0.8, 100, 500, 130, 0.0),
+        ("relu", 0.5, 900, 500, 700, 35.0),
+        ("gelu", 0.6, 200, 500, 260, 200.0),
+        ("h1+0.3*h2", 0.5, 50, 400, 300, 0.0),
+        ("h2+h3", 0.5, 50, 400, 300, 0.0),
+    ],
+)
+def test_against_an_independent_solver(act, alpha, n, d, k, ridge):
+    found = predict_accuracy(act, alpha, n=n, d=d, k=k, ridge=ridge)
+    for name, value in independent(act, alpha, n, d, k, ridge).items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-8), name
+
+
+@pytest.mark.parametrize("act", ["relu", "tanh", "h1+h4"])
+def test_without_a_ridge_the_alignment_is_the_sharp_law_whatever_the_width(act):
+    n, d = np.array([30, 300, 900]), 300
+    for k in (None, 950, 5000):
+        found = predict_accuracy(act, 0.4, n=n, d=d, k=k).alignment
+        assert np.allclose(found, sl.gamma_rf(act, 0.4, ratio=n / d), rtol=1e-8)
+    tangent = predict_accuracy(act, 0.4, n=n, d=d, kind="ntk").alignment
+    assert np.allclose(tangent, sl.gamma_ntk(act, 0.4, ratio=n / d), rtol=1e-8)
+
+
+def test_arguments_are_broadcast():
+    n, alpha = np.array([50, 100, 200]), np.array([[0.25], [0.5]])
+    found = predict_accuracy("relu", alpha, n=n, d=300, k=1000, ridge=1.0)
+    assert found.test.shape == found.spread.shape == (2, 3)
+    one = predict_accuracy("relu", 0.5, n=100, d=300, k=1000, ridge=1.0)
+    assert isinstance(one.spurious, float)
+    for name in vars(one):
+        assert getattr(found, name)[1, 1] == pytest.approx(getattr(one, name), rel=1e-12)
+
+
+def test_wide_features_are_the_limit():
+    limit = predict_accuracy("relu", 0.5, n=200, d=300)
+    wide = predict_accuracy("relu", 0.5, n=200, d=300, k=10**8)
+    for name in vars(limit):
+        assert getattr(wide, name) == pytest.approx(getattr(limit, name), rel=1e-4)
+    ridge = predict_accuracy("relu", 0.5, n=200, d=300, ridge=0.1)
+    wide = predict_accuracy("relu", 0.5, n=200, d=300, k=10**8, ridge=10**7)
+    assert wide.risk == pytest.approx(ridge.risk, rel=1e-4) and ridge.margin < 0.9 * limit.margin
+
+
+@pytest.mark.parametrize(
+    ("act", "n", "k", "ridge", "kind"),
+    [
+        ("relu", 200, 4000, 0.0, "rf"),
+        ("tanh", 400, 600, 0.0, "rf"),
+        ("relu", 400, 450, 60.0, "rf"),
+        ("h1+0.7*h2", 300, 60, 0.0, "ntk"),
+        ("tanh", 300, 60, 3000.0, "ntk"),
+    ],
+)
+def test_against_simulation(act, n, k, ridge, kind):
+    """Twelve draws at d = 400: three standard errors, and 0.01 for the size."""
+    d, alpha, rows = 400, 0.5, []
+    for seed in range(12):
+        data = sl.synthetic(n=n, d=d, alpha=alpha, n_test=800, seed=seed)
+        features = {"rf": sl.RandomFeatures, "ntk": sl.TangentFeatures}[kind](act, d=d, k=k, seed=seed)
+        G = features.gram(np.vstack([data.Z, data.Z_spurious, data.Z_test]), data.Z)
+        model = sl.Interpolator.from_gram(G[:n], data.g, ridge=ridge)
+        f_s, f_t, g, g_t = model.predict(G[n : 2 * n]), model.predict(G[2 * n :]), data.g, data.g_test
+        M = np.linalg.inv(G[:n] + ridge * np.eye(n))
+        respond = np.einsum("ij,ji->i", G[n : 2 * n], M)
+        rows.append(
+            {
+                "test": np.mean(f_t * g_t > 0),
+                "spurious": np.mean(f_s * g > 0),
+                "covariance": np.mean(f_s * g),
+                "risk": np.mean((f_t - g_t) ** 2),
+                "margin": np.mean(f_t * g_t),
+                "spread": np.std(f_s * g),
+                "alignment": respond.mean(),
+            }
+        )
+    found = predict_accuracy(act, alpha, n=n, d=d, k=k, ridge=ridge, kind=kind)
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        room = 0.02 * max(1.0, abs(values.mean()))
+        assert abs(values.mean() - getattr(found, name)) < 3 * error + room, (name, values.mean(), getattr(found, name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 1.0}, "alpha must lie strictly between 0 and 1"),
+        ({"n": 0}, "n must be a positive integer, got 0"),
+        ({"n": 2.5}, "n must be a positive integer, got 2.5"),
+        ({"d": -3}, "d must be a positive integer"),
+        ({"k": 0}, "k must be a positive integer"),
+        ({"k": 100}, "k: without a ridge there must be more features than samples"),
+        ({"ridge": -1.0}, "ridge must be zero or positive"),
+        ({"kind": "cnn"}, "kind must be 'rf' or 'ntk', got 'cnn'"),
+        ({"act": "h0"}, "act: 'h0' has no energy beyond its constant"),
+        ({"act": "linear", "d": 50}, "'linear' is linear: without a ridge n must be below d and k"),
+    ],
+)
+def test_bad_input_is_refused_by_name(change, message):
+    arguments = {"act": "relu", "alpha": 0.5, "n": 100, "d": 200, "k": 1000} | change
+    with pytest.raises(ValueError, match=message):
+        predict_accuracy(**arguments)
