@@ -274,7 +274,7 @@ def _curves(kind: str, data: str, acts: list[str], most: int = 1000) -> Experime
     def cells(scale: str) -> list[Configuration]:
         paper = scale == "paper"
         sizes = [n for n in [*_SIZES, 2000, 5000] if n <= most] if paper else [10, 20, 50, 100, 200]
-        width = (100_000 if paper else 4000) if kind == "rf" else 100
+        width = (100_000 if paper else 2000) if kind == "rf" else 100
         # the tangent kernel costs little: it can afford double precision, which its small width wants
         dtype = "float32" if kind == "rf" and paper else "float64"
         common = {"data": data, "kind": kind, "k": width, "dtype": dtype, "n_test": 1000}
