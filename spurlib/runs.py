@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,6 +108,11 @@ def checked_scale(scale: str) -> str:
 def scalars(configuration: Configuration) -> Configuration:
     """The entries of a configuration that become columns of the table."""
     return {key: value for key, value in configuration.items() if not isinstance(value, (list, dict))}
+
+
+def coordinates(configurations: Iterable[Configuration], experiment: Experiment) -> list[str]:
+    """The columns that tell the rows of one seed apart: the scalars of every configuration, and the keys."""
+    return list(dict.fromkeys([*(key for each in configurations for key in scalars(each)), *experiment.keys]))
 
 
 def _work(key: str, experiment: Experiment, configuration: Configuration, seed: int, device: str) -> tuple[str, dict]:
@@ -274,7 +279,7 @@ def table_of(cells: list[dict[str, Any]], experiment: Experiment) -> tuple[Any, 
         [{**scalars(cell["configuration"]), "seed": cell["seed"], **row} for cell in cells for row in cell["rows"]]
     )
     sources = sorted(set(table.pop("source"))) if "source" in table else []
-    told_apart = [*scalars(cells[0]["configuration"]), "seed", *experiment.keys]
+    told_apart = ["seed", *coordinates((cell["configuration"] for cell in cells), experiment)]
     if table.duplicated(told_apart).any():
         raise ValueError(f"cells: two rows of {experiment.name!r} have the same {', '.join(told_apart)}")
     return table, sources

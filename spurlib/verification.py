@@ -9,7 +9,7 @@ import numpy as np
 
 from ._arrays import positive
 from .records import RecordError
-from .runs import Experiment, load, scalars, table_of
+from .runs import Experiment, coordinates, load, table_of
 
 __all__ = ["verify"]
 
@@ -65,8 +65,9 @@ def verify(
         raise RecordError(
             f"record {experiment.name}-{scale!r} is of the data {record.provenance['data']}, here are {sources}"
         )
-    point = [*scalars(grid[0][0]), *experiment.keys]
-    index, errors = [*point, "seed"], record.table.groupby(point).sem(numeric_only=True).fillna(0.0)
+    table = table.reindex(columns=record.table.columns).astype(record.table.dtypes)
+    point = coordinates((configuration for configuration, _ in grid), experiment)
+    index, errors = [*point, "seed"], record.table.groupby(point, dropna=False).sem(numeric_only=True).fillna(0.0)
     quantity = [column for column in table if column not in index]
 
     def tall(frame: Any, name: str, by: list[str]) -> Any:

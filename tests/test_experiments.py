@@ -328,6 +328,21 @@ def test_verification_agrees_with_what_was_recorded(tmp_path):
     assert np.allclose(found, chosen.std() / np.sqrt(len(chosen)))
 
 
+def test_verification_of_cells_that_name_different_things(tmp_path):
+    # what networks do: one data set has a dimension, another has none; a choice may be left open
+    def cells(scale):
+        return [{"act": "a", "sizes": [1, 2], "until": None}, {"act": "b", "sizes": [2, 3], "until": None, "d": 5}]
+
+    mixed = replace(TOY, cells=cells)
+    recorded = run(mixed, folder=tmp_path, progress=False).table
+    assert recorded["until"].isna().all() and list(recorded["d"].isna()) == 8 * [True] + 8 * [False]
+    for seed in range(12):  # one cell at a time, either kind
+        rows = verify(mixed, "page", folder=tmp_path, seed=seed)
+        assert len(rows) == 2 and rows["agrees"].all() and (rows["standard_error"] > 0).all()
+    rows = verify(mixed, "page", folder=tmp_path, cells=100, whole=True)
+    assert len(rows) == 2 * 2 * 4 * 2 and (rows["measured"] == rows["recorded"]).all()
+
+
 def shifted(by, only="value"):
     def measure(configuration, seed, device):
         return [row | {only: row[only] + by} for row in toy_measure(configuration, seed, device)]
