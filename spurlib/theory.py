@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import positive
+from ._spectrum import Spectrum
 from .activations import Activation, activation
 
 __all__ = ["Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "regime"]
@@ -30,6 +31,11 @@ def _ratios(ratio: Any) -> np.ndarray:
     if r.size == 0 or not ((r > 0) & np.isfinite(r)).all():
         raise ValueError(f"ratio must be positive: N / d; got {ratio!r}")
     return r
+
+
+def _one_of(alpha: Any, spectrum: Any) -> None:
+    if (alpha is None) == (spectrum is None):
+        raise TypeError("alpha: give either alpha or spectrum, whose parts have a share of the variance")
 
 
 def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray]:
@@ -61,7 +67,16 @@ def _sharp(linear: float, rest: float, damped: np.ndarray, alpha: np.ndarray, ra
     return (alpha * linear * tau + damped) / (linear * tau + rest)
 
 
-def gamma_rf(act: str | Activation, alpha: Any, *, ratio: Any) -> Any:
+def _explained(linear: float, rest: float, damped: Any, directions: Spectrum, ratio: np.ndarray) -> np.ndarray:
+    """(tr Sigma_s (Sigma + kappa)^-1 + L_a / kappa) / N, tr Sigma (Sigma + kappa)^-1 + L / kappa = N, L = c d / m."""
+    if linear == 0:
+        return damped / rest + 0 * ratio
+    scale = directions.d / linear
+    kappa = directions.penalty(ratio * directions.d, rest * scale)
+    return (directions.degrees(kappa).spurious + damped * scale / kappa) / (ratio * directions.d)
+
+
+def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: Any = None) -> Any:
     r"""Feature alignment of random features at a finite ratio N / d: the sharp law.
 
     Parameters
@@ -69,33 +84,46 @@ def gamma_rf(act: str | Activation, alpha: Any, *, ratio: Any) -> Any:
     act : str or Activation
         The activation; its Hermite coefficients enter.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1).
+        Share of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
     ratio : float or array
         N / d, positive; broadcast against `alpha`.
+    spectrum : pair of arrays, optional
+        Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
+        samples are scaled to :math:`E\|z\|^2 = d`. Default: ones.
 
     Returns
     -------
     float or ndarray
         :math:`(\alpha \mu_1^2 \tau + c_\alpha) / (\mu_1^2 \tau + c)` with :math:`c = \sum_{l \ge 2} \mu_l^2`,
         :math:`c_\alpha = \sum_{l \ge 2} \mu_l^2 \alpha^l`, :math:`\tau = \kappa / (1 + \kappa)` and kappa the positive
-        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. It does not depend on the width k > N.
+        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. With a spectrum alpha is the share of the
+        spurious part in the variance, and means over the eigenvalues s take the place of tau: in the denominator
+        :math:`\operatorname{tr} \kappa \Sigma (\Sigma + \kappa)^{-1} / d`, in the numerator the spurious part of it,
+        with kappa the root of :math:`\operatorname{tr} \Sigma (\Sigma + \kappa)^{-1} + (c d / \mu_1^2) / \kappa = N`.
 
     Raises
     ------
     ValueError
-        alpha or ratio out of range; a constant activation; a linear activation at N >= d, where the kernel is singular.
+        alpha, ratio or spectrum out of range; a constant activation; a linear activation with as many samples as
+        directions, where the kernel is singular.
 
     Notes
     -----
-    Asymptotic: N, d to infinity at fixed ratio, standard Gaussian samples. Derived from Gaussian equivalence.
+    Asymptotic: N, d to infinity at fixed ratio, the width k much larger than N. Theorem and proof: chapter `sharp-law`,
+    which finds that it does not depend on the width k > N.
     """
-    act, a, r = activation(act), _alphas(alpha), _ratios(ratio)
+    act, r = activation(act), _ratios(ratio)
+    _one_of(alpha, spectrum)
+    directions = None if spectrum is None else Spectrum.of(spectrum)
+    a = _alphas(alpha) if directions is None else directions.alpha
     linear, rest, damped = _energies(act, a, 2)
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
-    if rest == 0 and (r >= 1).any():
+    if rest == 0 and (r >= (1 if directions is None else directions.rank / directions.d)).any():
         raise ValueError(f"act: {act.name!r} is linear, and its kernel is singular for N >= d: ratio must be below 1")
-    return _float(_sharp(linear, rest, damped, a, r))
+    if directions is None:
+        return _float(_sharp(linear, rest, damped, a, r))
+    return _float(_explained(linear, rest, damped, directions, r))
 
 
 def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
@@ -129,7 +157,7 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
     return _float(damped / (linear + rest))
 
 
-def gamma_ntk(act: str | Activation, alpha: Any, *, ratio: Any = None) -> Any:
+def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, spectrum: Any = None) -> Any:
     r"""Feature alignment of tangent features, in the limit of large N / d or at a finite ratio.
 
     Parameters
@@ -137,9 +165,11 @@ def gamma_ntk(act: str | Activation, alpha: Any, *, ratio: Any = None) -> Any:
     act : str or Activation
         The activation; the Hermite coefficients :math:`\mu'_l` of its derivative enter.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1).
+        Share of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
     ratio : float or array, optional
         N / d. Default: the limit N / d to infinity.
+    spectrum : pair of arrays, optional
+        As for `gamma_rf`.
 
     Returns
     -------
@@ -151,19 +181,25 @@ def gamma_ntk(act: str | Activation, alpha: Any, *, ratio: Any = None) -> Any:
     Raises
     ------
     ValueError
-        alpha or ratio out of range; a derivative that is constant, in the limit or at N >= d.
+        alpha, ratio or spectrum out of range; a derivative that is constant, in the limit or at N >= d.
 
     Notes
     -----
     Limit: Bombari and Mondelli (2024), Theorem 2. Finite ratio: as for `gamma_rf`.
     """
-    slope, a = activation(act).derivative, _alphas(alpha)
+    slope = activation(act).derivative
+    _one_of(alpha, spectrum)
+    directions = None if spectrum is None else Spectrum.of(spectrum)
+    a = _alphas(alpha) if directions is None else directions.alpha
     constant, rest, damped = _energies(slope, a, 1)
     r = None if ratio is None else _ratios(ratio)
-    if rest == 0 and (constant == 0 or r is None or (r >= 1).any()):
+    most = 1 if directions is None else directions.rank / directions.d
+    if rest == 0 and (constant == 0 or r is None or (r >= most).any()):
         raise ValueError(f"act: the derivative {slope.name!r} is constant, and the kernel singular for N >= d")
     if r is None:
         return _float(a * damped / rest)
+    if directions is not None:
+        return _float(_explained(constant, rest, a * damped, directions, r))
     # sample z = [x, y] enters twice: through the product of inner products, hence alpha in front
     return _float(a * _sharp(constant, rest, damped, np.ones_like(a), r))
 

@@ -1,5 +1,6 @@
 """Predicted accuracies: against an independent solver, simulations, and the laws of the alignment."""
 
+import mpmath as mp
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -89,6 +90,124 @@ def test_against_an_independent_solver(act, alpha, n, d, k, ridge):
         assert getattr(found, name) == pytest.approx(value, abs=1e-8), name
 
 
+def bisection(falling):
+    low, high = mp.mpf(-40), mp.mpf(40)
+    while high - low > 64 * mp.eps:  # which shrinks while mpmath differentiates
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(mp.exp(middle)) > 0 else (low, middle)
+    return mp.exp(low)
+
+
+def by_derivatives(act, spectrum, n, k, ridge):
+    """The formulas of the docstring with traces of higher order by differentiation, in many digits."""
+    mu2 = [mp.mpf(float(x)) for x in sl.activation(act).coefficients(400) ** 2]
+    core, spurious = ([mp.mpf(float(x)) for x in part] for part in spectrum)
+    d, alpha = len(core) + len(spurious), sum(spurious) / (len(core) + len(spurious))
+    m, c = mu2[1], mp.mpf(sl.activation(act).energy) - mu2[0] - mu2[1]
+    c_a, b = sum(mu2[level] * alpha**level for level in range(2, 401)), mp.sqrt(2 / mp.pi)
+
+    def gamma(x, eps=0):  # V^T (V Sigma V^T + x)^-1 V is like (Sigma + gamma)^-1; Sigma_y (1 + eps)
+        values = [*core, *(s * (1 + eps) for s in spurious)]
+        return bisection(lambda g: x - g * (k - sum(s / (s + g) for s in values)) / d)
+
+    def trace(x):  # of (V Sigma V^T + x)^-1
+        return (k - sum(s / (s + gamma(x)) for s in core + spurious)) / x
+
+    def first(q):
+        return k - q * trace((c + q) / m) / m
+
+    def shared(q):
+        g = gamma((c + q) / m)
+        return sum(s / (s + g) for s in spurious) + c_a / m * trace((c + q) / m)
+
+    def fit(q, eps=0):
+        g = gamma((c + q) / m, eps)
+        return sum(s**2 / (s + g) for s in core) / sum(core)
+
+    q = bisection(lambda q: first(q) + ridge / q - n)
+    second = first(q) + q * mp.diff(first, q)
+    bend = mp.diff(fit, q)
+    risk = (b**2 * (1 - fit(q) + q * bend) + 1 - b**2) / (1 - second / n)
+    slope = b * fit(q)
+    square = risk - 1 + 2 * b * slope
+    q_s = risk / n * (shared(q) + q * mp.diff(shared, q))
+    q_s += b**2 * (-mp.diff(lambda eps: fit(q, eps), 0) - c_a * bend)
+    alignment = shared(q) / n
+    noise2 = square + alignment**2 * (square - slope**2) - 2 * alignment * q_s
+    spread = mp.sqrt(noise2 + alignment**2 * slope**2 * (1 - b**2))
+    cov = alignment * (1 - b * slope)
+    return {"risk": risk, "alignment": alignment, "margin": b * slope, "covariance": cov, "spread": spread}
+
+
+def power_law(core, spurious, p=0.7, unequal=2.0):
+    values = [np.arange(1.0, size + 1) ** -p for size in (core, spurious)]
+    values[1] *= unequal
+    mean = np.concatenate(values).mean()
+    return values[0] / mean, values[1] / mean
+
+
+@pytest.mark.parametrize(("act", "n", "k", "ridge"), [("relu", 20, 60, 0.0), ("tanh", 30, 35, 2.0)])
+def test_a_spectrum_against_derivatives(act, n, k, ridge):
+    spectrum = power_law(9, 6)
+    with mp.workdps(20):
+        expected = by_derivatives(act, spectrum, n, k, ridge)
+    found = predict_accuracy(act, n=n, k=k, ridge=ridge, spectrum=spectrum)
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(float(value), abs=1e-8), name
+
+
+def test_a_flat_spectrum_is_the_isotropic_case():
+    flat, sizes = (np.ones(240), np.ones(160)), np.array([30, 300, 900])
+    for change in ({}, {"k": 450}, {"kind": "ntk", "ridge": 0.3}):
+        one = predict_accuracy("relu", n=sizes, spectrum=flat, **change)
+        other = predict_accuracy("relu", 0.4, n=sizes, d=400, **change)
+        for name in vars(one):
+            assert np.allclose(getattr(one, name), getattr(other, name), rtol=1e-12), name
+
+
+def test_wide_features_with_a_spectrum_are_a_limit():
+    spectrum = power_law(90, 60)
+    limit, wide = (predict_accuracy("gelu", n=100, k=k, spectrum=spectrum) for k in (None, 10**9))
+    for name in vars(limit):
+        assert getattr(wide, name) == pytest.approx(getattr(limit, name), rel=1e-5), name
+    for kind, law in (("rf", sl.gamma_rf), ("ntk", sl.gamma_ntk)):
+        found = predict_accuracy("gelu", n=100, spectrum=spectrum, kind=kind).alignment
+        assert found == pytest.approx(law("gelu", ratio=100 / 150, spectrum=spectrum), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "k", "ridge"), [(150, 1000, 0.0), (400, 200, 0.0), (300, 330, 25.0)])
+def test_a_spectrum_against_simulation(n, k, ridge):
+    """Sixteen draws at d = 400 with a power law: three standard errors, and 0.02 for the size."""
+    spectrum = power_law(200, 200, p=0.4)
+    d, is_core, rows = 400, np.arange(400) < 200, []
+    scale, found = np.sqrt(np.concatenate(spectrum)), predict_accuracy("relu", n=n, k=k, ridge=ridge, spectrum=spectrum)
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        Z, cores, Z_test = (rng.standard_normal((size, d)) * scale for size in (n, n, 800))
+        teacher = is_core * rng.standard_normal(d)
+        g, g_t = np.sign(Z @ teacher), np.sign(Z_test @ teacher)
+        features = sl.RandomFeatures("relu", d=d, k=k, seed=seed)
+        A, S, T = (features.features(q).astype(float) for q in (Z, np.where(is_core, cores, Z), Z_test))
+        M = A.T @ np.linalg.inv(A @ A.T + ridge * np.eye(n)) if ridge else np.linalg.pinv(A)
+        f_s, f_t = S @ (M @ g), T @ (M @ g)
+        rows.append(
+            {
+                "test": np.mean(f_t * g_t > 0),
+                "spurious": np.mean(f_s * g > 0),
+                "covariance": np.mean(f_s * g),
+                "risk": np.mean((f_t - g_t) ** 2),
+                "margin": np.mean(f_t * g_t),
+                "spread": np.std(f_s * g),
+                "alignment": np.einsum("ij,ji->i", S, M).mean(),
+            }
+        )
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        error = values.std(ddof=1) / np.sqrt(len(values))
+        room = 0.02 * max(1.0, abs(values.mean()))
+        assert abs(values.mean() - getattr(found, name)) < 3 * error + room, (name, values.mean(), getattr(found, name))
+
+
 @pytest.mark.parametrize("act", ["relu", "tanh", "h1+h4"])
 def test_without_a_ridge_the_alignment_is_the_sharp_law_whatever_the_width(act):
     n, d = np.array([30, 300, 900]), 300
@@ -167,14 +286,62 @@ def test_against_simulation(act, n, k, ridge, kind):
         ({"n": 2.5}, "n must be a positive integer, got 2.5"),
         ({"d": -3}, "d must be a positive integer"),
         ({"k": 0}, "k must be a positive integer"),
-        ({"k": 100}, "k: without a ridge there must be more features than samples"),
+        ({"k": 100}, "k: without a ridge n must differ from k, where the risk is infinite"),
         ({"ridge": -1.0}, "ridge must be zero or positive"),
         ({"kind": "cnn"}, "kind must be 'rf' or 'ntk', got 'cnn'"),
         ({"act": "h0"}, "act: 'h0' has no energy beyond its constant"),
-        ({"act": "linear", "d": 50}, "'linear' is linear: without a ridge n must be below d and k"),
+        (
+            {"act": "linear", "d": 50},
+            "'linear' is linear: without a ridge n or k must be below the number of directions",
+        ),
     ],
 )
 def test_bad_input_is_refused_by_name(change, message):
     arguments = {"act": "relu", "alpha": 0.5, "n": 100, "d": 200, "k": 1000} | change
     with pytest.raises(ValueError, match=message):
         predict_accuracy(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spectrum": (np.ones(3),)}, "spectrum must be a pair"),
+        ({"spectrum": 3}, "spectrum must be a pair"),
+        ({"spectrum": (np.ones(3), -np.ones(3))}, "spectrum: eigenvalues of the spurious part"),
+        ({"spectrum": (np.zeros(3), np.ones(3))}, "spectrum: eigenvalues of the core"),
+        ({"spectrum": (np.ones((3, 1)), np.ones(3))}, "spectrum: eigenvalues of the core"),
+        ({"spectrum": (2 * np.ones(3), np.ones(3))}, "spectrum must have mean 1 .*, has 1.5"),
+        ({"act": "linear", "n": 7}, "'linear' is linear"),
+    ],
+)
+def test_a_bad_spectrum_is_refused_by_name(change, message):
+    arguments = {"act": "relu", "n": 5, "spectrum": ([2.0, 1.0, 0.0], [1.0, 1.5, 0.5])} | change
+    with pytest.raises(ValueError, match=message):
+        predict_accuracy(**arguments)
+    arguments.pop("n")
+    for law in (sl.gamma_rf, sl.gamma_ntk):
+        with pytest.raises(ValueError, match=message if "spectrum" in change else "linear|constant"):
+            law(**arguments, ratio=7 / 6)
+
+
+def test_either_alpha_or_a_spectrum():
+    pair = ([1.0, 1.0], [1.0, 1.0])
+    for law in (sl.gamma_rf, sl.gamma_ntk):
+        for arguments in ({}, {"alpha": 0.5, "spectrum": pair}):
+            with pytest.raises(TypeError, match="alpha: give either alpha or spectrum"):
+                law("relu", ratio=1.0, **arguments)
+    with pytest.raises(TypeError, match="alpha: give either"):
+        predict_accuracy("relu", n=10, d=10)
+    with pytest.raises(TypeError, match="d: the number of coordinates is needed"):
+        predict_accuracy("relu", 0.5, n=10)
+    with pytest.raises(TypeError, match="d: left out when spectrum is given"):
+        predict_accuracy("relu", n=10, d=4, spectrum=pair)
+
+
+def test_fewer_features_than_samples_are_the_limit_of_a_small_ridge():
+    small = predict_accuracy("relu", 0.5, n=500, d=300, k=400, ridge=1e-9)
+    none = predict_accuracy("relu", 0.5, n=500, d=300, k=400)
+    for name in vars(none):
+        assert getattr(none, name) == pytest.approx(getattr(small, name), rel=1e-6), name
+    near = predict_accuracy("relu", 0.5, n=500, d=300, k=[499, 501])
+    assert (near.risk > 50).all() and (np.abs(near.test - 0.5) < 0.1).all()

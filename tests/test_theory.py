@@ -201,3 +201,26 @@ def test_bad_regimes():
             sl.regime(**{"n": 1, "d": 1, "k": 1, argument: 0})
     with pytest.raises(ValueError, match="kind must be"):
         sl.regime(n=1, d=1, k=1, kind="cnn")
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "h2+h3"])
+def test_a_spectrum_against_bisection(name):
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=80)
+    values /= values.mean()
+    core, spurious = values[:50], values[50:]
+    rho, n = spurious.sum() / 80, np.array([4, 80, 900])
+    for kind, law in (("rf", sl.gamma_rf), ("ntk", sl.gamma_ntk)):
+        act = sl.activation(name) if kind == "rf" else sl.activation(name).derivative
+        first = 2 if kind == "rf" else 1
+        mu2 = act.coefficients(300) ** 2
+        m, c = mu2[first - 1], act.energy - mu2[:first].sum()
+        c_a = (mu2[first:] * rho ** np.arange(first, 301)).sum() * (rho if kind == "ntk" else 1)
+        for size, found in zip(n, law(name, ratio=n / 80, spectrum=(core, spurious)), strict=True):
+            if m < 1e-20:
+                assert found == pytest.approx(c_a / c, rel=1e-9)
+                continue
+            excess = lambda x: (values / (values + x)).sum() + c * 80 / m / x - size  # noqa: B023, E731
+            x = optimize.brentq(excess, 1e-9, 1e9, xtol=1e-14, rtol=1e-14)
+            left = [m / 80 * (part * x / (part + x)).sum() for part in (spurious, values)]
+            assert found == pytest.approx((left[0] + c_a) / (left[1] + c), abs=1e-9)
