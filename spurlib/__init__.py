@@ -10,6 +10,7 @@ from .data import (
     image_counts,
     synthetic,
 )
+from .explorer import Explorer
 from .features import RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
@@ -25,6 +26,7 @@ __all__ = [
     "Claim",
     "ClaimError",
     "DataNotAvailableError",
+    "Explorer",
     "InfiniteWidth",
     "Interpolator",
     "Prediction",

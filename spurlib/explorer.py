@@ -1,0 +1,181 @@
+"""A figure to move by hand: predicted curves of many activations in a page without kernel or network."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from .activations import Activation, activation
+from .predictions import predict_accuracy
+from .theory import _alphas, _ratios
+
+__all__ = ["Explorer"]
+
+_NAMES = {"alignment": "alignment", "test": "test accuracy", "spurious": "accuracy at the spurious query"}
+_MANY = 10**6  # stands for the dimension: predictions know ratios only
+_CLASSES = ("q0", "q1", "q2")
+
+
+class Explorer:
+    """Alignment, test and spurious accuracy against N / d: the reader chooses activation, alpha and N / d.
+
+    Shown in a notebook or on a page it is a figure with three controls, for mouse and keyboard; where scripts do not
+    run, it is the figure and the table of its first choice.
+
+    Parameters
+    ----------
+    acts : sequence of str or Activation
+        Activations; the first is shown first.
+    alphas : sequence of float
+        Shares of the spurious coordinates, in (0, 1); the one in the middle is shown first.
+    ratios : sequence of float
+        N / d, positive, increasing: the grid of the curves; the one in the middle is marked first.
+    runs : iterable of mappings, optional
+        Simulated points: ``act``, ``alpha`` (on the grid), ``ratio``, ``quantity`` (``"alignment"``, ``"test"`` or
+        ``"spurious"``), ``value`` and ``error``, half the length of the bar.
+
+    Raises
+    ------
+    ValueError
+        alphas or ratios out of range or not increasing; a run that is not on the grid.
+
+    Notes
+    -----
+    Isotropic Gaussian data, infinite width, no ridge: `predict_accuracy`, rounded to three digits.
+    """
+
+    def __init__(
+        self,
+        acts: Sequence[str | Activation],
+        alphas: Sequence[float],
+        ratios: Sequence[float],
+        runs: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.acts = [activation(act) for act in acts]
+        if not self.acts:
+            raise ValueError("acts must name at least one activation")
+        self.alphas, self.ratios = _alphas(alphas).ravel(), _ratios(ratios).ravel()
+        for name, values in (("alphas", self.alphas), ("ratios", self.ratios)):
+            if len(values) < 2 or not (np.diff(values) > 0).all():
+                raise ValueError(f"{name} must increase, got {values.tolist()}")
+        n = np.maximum(1, np.round(self.ratios * _MANY))
+        found = [predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY) for act in self.acts]
+        self.values = np.array([[getattr(one, name) for one in found] for name in _NAMES])
+        self.runs: dict[str, list[list[float]]] = {}
+        for run in runs:
+            self._enter(run)
+
+    def _enter(self, run: Mapping[str, Any]) -> None:
+        names = [act.name for act in self.acts]
+        share = np.flatnonzero(np.isclose(self.alphas, run["alpha"]))
+        name = activation(run["act"]).name
+        if name not in names or not share.size or run["quantity"] not in _NAMES:
+            raise ValueError(f"runs: {dict(run)} is not on the grid of activations, alphas and quantities")
+        if not self.ratios[0] <= run["ratio"] <= self.ratios[-1]:
+            raise ValueError(f"runs: ratio {run['ratio']!r} is outside of {self.ratios[0]:g} to {self.ratios[-1]:g}")
+        point = [
+            list(_NAMES).index(run["quantity"]),
+            *(float(f"{run[key]:.4g}") for key in ("ratio", "value", "error")),
+        ]
+        self.runs.setdefault(f"{names.index(name)} {share[0]}", []).append(point)
+
+    def _x(self, ratio: float) -> float:
+        low, high = np.log(self.ratios[[0, -1]])
+        return round(float(45 + (np.log(ratio) - low) / (high - low) * 405), 1)
+
+    @staticmethod
+    def _y(value: float) -> float:
+        return round(float(255 - 245 * value), 1)
+
+    def _axes(self) -> str:
+        low, high = self.ratios[0], self.ratios[-1]
+        parts = ['<path class="frame" d="M45 10V255H450"></path>']
+        for value in (0, 0.25, 0.5, 0.75, 1):
+            y = self._y(value)
+            parts.append(f'<path class="rule" d="M45 {y}H450"></path><text x="40" y="{y + 4}" text-anchor="end">')
+            parts.append(f"{value:g}</text>")
+        decades = [m * 10.0**p for p in range(-6, 7) for m in (1, 2, 5)]
+        for ratio in [tick for tick in decades if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]:
+            parts.append(f'<text x="{self._x(ratio)}" y="272" text-anchor="middle">{ratio:g}</text>')
+        parts.append('<text x="247" y="292" text-anchor="middle">samples per dimension, N/d</text>')
+        return "".join(parts)
+
+    @cached_property
+    def _page(self) -> str:
+        alpha, ratio = len(self.alphas) // 2, len(self.ratios) // 2
+        names = [html.escape(act.name) for act in self.acts]
+        now, at = self.values[:, :, alpha, ratio], self.ratios[ratio]
+        choice = f"spurious share {self.alphas[alpha]:g}, N/d = {at:.3g}"
+        title = f"{names[0]}, {choice}: " + ", ".join(
+            f"{name} {value:.3f}" for name, value in zip(_NAMES.values(), now[:, 0], strict=True)
+        )
+        points = [
+            " ".join(f"{self._x(r)},{self._y(v)}" for r, v in zip(self.ratios, curve, strict=True))
+            for curve in self.values[:, 0, alpha]
+        ]
+        data = {
+            "names": list(_NAMES.values()),
+            "alphas": [float(f"{a:.4g}") for a in self.alphas],
+            "ratios": [float(f"{r:.6g}") for r in self.ratios],
+            "values": np.round(1000 * self.values).astype(int).tolist(),
+            "runs": self.runs,
+        }
+        bars = "".join(
+            f'<path class="run {_CLASSES[int(q)]}" d="M{self._x(t)} {self._y(v - e)}V{self._y(v + e)}"></path>'
+            f'<circle class="run {_CLASSES[int(q)]}" r="4" cx="{self._x(t)}" cy="{self._y(v)}"></circle>'
+            for q, t, v, e in self.runs.get(f"0 {alpha}", [])
+        )
+        text = json.dumps(data, separators=(",", ":"))
+        rows = "".join(
+            f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{v:.3f}</td>" for v in now[:, i]) + "</tr>"
+            for i, name in enumerate(names)
+        )
+        heads = "".join(f'<th scope="col">{name}</th>' for name in ("activation", *_NAMES.values()))
+        return Template((files(__package__) / "explorer.html").read_text(encoding="utf-8")).substitute(
+            id="explorer-" + hashlib.sha256(text.encode()).hexdigest()[:8],
+            options="".join(f"<option>{name}</option>" for name in names),
+            last_alpha=len(self.alphas) - 1,
+            alpha=alpha,
+            last_ratio=len(self.ratios) - 1,
+            ratio=ratio,
+            title=title,
+            mark=self._x(at),
+            axes=self._axes(),
+            lines="".join(
+                f'<polyline class="line {q}" style="fill: none" points="{p}"></polyline>'
+                for q, p in zip(_CLASSES, points, strict=True)
+            ),
+            dots="".join(
+                f'<circle class="dot {q}" r="5" cx="{self._x(at)}" cy="{self._y(v)}"></circle>'
+                for q, v in zip(_CLASSES, now[:, 0], strict=True)
+            ),
+            runs=bars,
+            key="".join(
+                f'<li><svg viewBox="0 0 36 12" aria-hidden="true"><path class="line {q}" d="M0 6H36"></path></svg> '
+                f"{name}</li>"
+                for q, name in zip(_CLASSES, _NAMES.values(), strict=True)
+            ),
+            table=f"<table><caption>{choice}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+            data=text,
+        )
+
+    def __str__(self) -> str:
+        alpha, ratio = len(self.alphas) // 2, len(self.ratios) // 2
+        width = max(len(act.name) for act in self.acts) + 2
+        lines = [f"spurious share {self.alphas[alpha]:g}, N/d = {self.ratios[ratio]:.3g}"]
+        lines.append(" " * width + "  ".join(f"{name:>9s}" for name in _NAMES))
+        for i, act in enumerate(self.acts):
+            numbers = "  ".join(f"{value:9.3f}" for value in self.values[:, i, alpha, ratio])
+            lines.append(f"{act.name:{width}s}{numbers}")
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._page}
