@@ -279,7 +279,7 @@ def table_of(cells: list[dict[str, Any]], experiment: Experiment) -> tuple[Any, 
         [{**scalars(cell["configuration"]), "seed": cell["seed"], **row} for cell in cells for row in cell["rows"]]
     )
     sources = sorted(set(table.pop("source"))) if "source" in table else []
-    told_apart = ["seed", *coordinates((cell["configuration"] for cell in cells), experiment)]
+    told_apart = [*coordinates((cell["configuration"] for cell in cells), experiment), "seed"]
     if table.duplicated(told_apart).any():
         raise ValueError(f"cells: two rows of {experiment.name!r} have the same {', '.join(told_apart)}")
     return table, sources

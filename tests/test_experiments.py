@@ -139,7 +139,7 @@ def test_bad_input_is_refused_by_name(tmp_path, options, message):
 
 def test_configurations_must_be_told_apart(tmp_path):
     twice = replace(TOY, cells=lambda scale: [{"act": "a", "sizes": [1]}, {"act": "a", "sizes": [1, 2]}])
-    with pytest.raises(ValueError, match="two rows of 'toy' have the same act, seed, n"):
+    with pytest.raises(ValueError, match="two rows of 'toy' have the same act, n, seed"):
         run(twice, folder=tmp_path, progress=False)
 
 
