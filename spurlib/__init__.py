@@ -11,11 +11,20 @@ from .data import (
     synthetic,
 )
 from .explorer import Explorer
-from .features import RandomFeatures, TangentFeatures
+from .features import EmpiricalTangent, RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
 from .interpolation import Interpolator, SingularKernelError
 from .kernels import InfiniteWidth
-from .networks import fully_connected, leave_one_out, predict, resnet18, small_cnn, train, train_many
+from .networks import (
+    fully_connected,
+    leave_one_out,
+    predict,
+    resnet18,
+    small_cnn,
+    train,
+    train_many,
+    vision_transformer,
+)
 from .plotting import COLORS, figure_style, size_axis
 from .predictions import Prediction, predict_accuracy
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
@@ -26,6 +35,7 @@ __all__ = [
     "Claim",
     "ClaimError",
     "DataNotAvailableError",
+    "EmpiricalTangent",
     "Explorer",
     "InfiniteWidth",
     "Interpolator",
@@ -61,4 +71,5 @@ __all__ = [
     "synthetic",
     "train",
     "train_many",
+    "vision_transformer",
 ]

@@ -1,17 +1,21 @@
-"""Random features and neural tangent features, and their kernels streamed over the width."""
+"""Random features, tangent features and gradients of networks, and their kernels streamed over the features."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ._arrays import Array, device_of, like, positive, tensor
 from .activations import Activation, activation
 
-__all__ = ["RandomFeatures", "TangentFeatures"]
+__all__ = ["EmpiricalTangent", "RandomFeatures", "TangentFeatures"]
 
 _TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
 _BYTES = 64 * 2**20  # aim for the activations of one block, and for its weights
@@ -222,3 +226,143 @@ class TangentFeatures(_Features):
     def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         products = (a @ (a if b is None else b).T).double()
         return products * self._sum(self._slope, a, b)
+
+
+class EmpiricalTangent:
+    r"""The gradient of a network's output in its parameters, at their present values: features of any network.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        From (n, d) to (n, outputs). Parameters that do not require a gradient are not differentiated. Batch
+        normalization uses its running statistics, so that the gradient of a sample does not depend on the others.
+    output : int or callable
+        Which output, or a function from a sample's outputs, shape (outputs,), to a number.
+    memory : float
+        Bytes for the gradients of all samples in some of the parameters; more parameters come later.
+    batch : int
+        Samples through the network at a time.
+
+    Raises
+    ------
+    ValueError
+        A model without parameters that require a gradient; a memory or batch out of range.
+
+    Notes
+    -----
+    For a two-layer network differentiated in its first layer the kernel is that of `TangentFeatures`. Every part of
+    the parameters takes one more pass over the samples: gradients are never stored for all parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        output: int | Callable[[torch.Tensor], torch.Tensor] = 0,
+        memory: float = 1e9,
+        batch: int = 8,
+    ):
+        if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
+            raise ValueError(f"model must be a torch.nn.Module with parameters to differentiate, got {model!r:.60}")
+        if not callable(output) and (isinstance(output, bool) or not isinstance(output, (int, np.integer))):
+            raise ValueError(f"output must be a number of an output or a function, got {output!r}")
+        if not memory > 0:
+            raise ValueError(f"memory must be positive: bytes; got {memory!r}")
+        self.model, self.output, self.memory, self.batch = model, output, float(memory), positive(batch, "batch")
+
+    @property
+    def n_features(self) -> int:
+        """Number of parameters: the largest rank of a kernel matrix."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def features(self, A: Array) -> Array:
+        """The gradients themselves, shape (n, parameters), of the kind of `A`. Takes memory n times parameters."""
+        a = self._rows(A, "A")
+        return like(torch.cat(list(self._gradients(a, self.n_features * len(a))), dim=1), A)
+
+    def gram(self, A: Array, B: Array | None = None) -> Array:
+        """Inner products of gradients between the rows of `A` and the rows of `B`, streamed over the parameters.
+
+        Parameters
+        ----------
+        A : array or tensor, shape (n, d)
+            Samples, one a row.
+        B : array or tensor, shape (m, d), optional
+            Other samples; default: `A` itself. Where they are the first rows of `A` they are differentiated once.
+
+        Returns
+        -------
+        array or tensor, shape (n, m), float64
+            Of the kind of `A`. Gradients are computed in the precision of the model and summed in float64.
+
+        Raises
+        ------
+        ValueError
+            Wrong shape, empty, NaN or infinite values.
+        """
+        a = self._rows(A, "A")
+        b = a if B is None or B is A else self._rows(B, "B")
+        n, m = len(a), len(b)
+        within = b is a or (m <= n and torch.equal(a[:m], b))
+        samples = a if within else torch.cat([a, b])
+        total = torch.zeros(n, m, device=a.device, dtype=torch.float64)
+        entries = int(self.memory / samples.element_size())
+        for J in self._gradients(samples, entries):
+            total += J[:n] @ (J[:m] if within else J[n:]).T
+        return like(total, A)
+
+    def _rows(self, A: Array, name: str) -> torch.Tensor:
+        weights = next(self.model.parameters())
+        return tensor(A, name, ndim=2, device=weights.device, dtype=weights.dtype)
+
+    def _pieces(self, most: int) -> Iterator[list[tuple[str, int, int]]]:
+        """Slices of parameters, cut along their first axis, in groups of at most `most` entries where rows allow."""
+        group: list[tuple[str, int, int]] = []
+        size = 0
+        for name, p in self.model.named_parameters():
+            if not p.requires_grad:
+                continue
+            length, row = (p.shape[0], p[0].numel()) if p.ndim else (1, 1)
+            start = 0
+            while start < length:
+                fit = min(length - start, max((most - size) // row, 0 if group else 1))
+                if fit == 0:
+                    yield group
+                    group, size = [], 0
+                    continue
+                group.append((name, start, start + fit))
+                size += fit * row
+                start += fit
+        yield group
+
+    def _gradients(self, samples: torch.Tensor, entries: int) -> Iterator[torch.Tensor]:
+        """Gradients of all samples in one group of parameters after the other, shape (len(samples), entries)."""
+        values = {name: p.detach() for name, p in self.model.named_parameters()}
+        buffers = dict(self.model.named_buffers())
+        pick = self.output if callable(self.output) else partial(torch.select, dim=0, index=int(self.output))
+
+        def value(part: dict[str, torch.Tensor], pieces: list[tuple[str, int, int]], z: torch.Tensor) -> torch.Tensor:
+            whole = dict(values)
+            for name, start, stop in pieces:
+                p = values[name]
+                piece = part[name]
+                whole[name] = torch.cat([p[:start], piece, p[stop:]]) if p.ndim and stop - start < len(p) else piece
+            return pick(functional_call(self.model, {**whole, **buffers}, (z[None],))[0])
+
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for pieces in self._pieces(max(1, entries // len(samples))):
+                part = {
+                    name: values[name][start:stop] if values[name].ndim else values[name]
+                    for name, start, stop in pieces
+                }
+                each = vmap(grad(value), (None, None, 0))
+                J = samples.new_empty(len(samples), sum(p.numel() for p in part.values()))
+                for rows, batch in zip(J.split(self.batch), samples.split(self.batch), strict=True):
+                    with sdpa_kernel(SDPBackend.MATH):  # attention that vmap can batch
+                        found = each(part, pieces, batch)
+                    torch.cat([g.flatten(1) for g in found.values()], dim=1, out=rows)
+                yield J
+        finally:
+            self.model.train(was_training)

@@ -1,8 +1,9 @@
-"""Trained networks: three architectures, training, and leaving samples out by training again."""
+"""Trained networks: four architectures, training, and leaving samples out by training again."""
 
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -16,7 +17,16 @@ from torch.func import functional_call, stack_module_state, vmap
 from ._arrays import Array, device_of, like, positive, tensor
 from .activations import Activation, activation
 
-__all__ = ["fully_connected", "leave_one_out", "predict", "resnet18", "small_cnn", "train", "train_many"]
+__all__ = [
+    "fully_connected",
+    "leave_one_out",
+    "predict",
+    "resnet18",
+    "small_cnn",
+    "train",
+    "train_many",
+    "vision_transformer",
+]
 
 _FEW_PARAMETERS = 50_000  # on a CPU, models above this are as fast one by one (bench/run.py)
 
@@ -33,12 +43,37 @@ class _Entrywise(nn.Module):
 class _OfImages(nn.Module):
     """A network of pictures that takes them as `SpuriousData` holds them: flat, channels last."""
 
-    def __init__(self, image_shape: tuple[int, int, int], body: nn.Module):
+    def __init__(self, image_shape: tuple[int, int, int], body: nn.Module, act: Activation | None = None):
         super().__init__()
         self.image_shape, self.body = image_shape, body
+        if act is not None:
+            _swap(body, act)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.body(z.reshape(-1, *self.image_shape).permute(0, 3, 1, 2))
+
+
+def _swap(module: nn.Module, act: Activation) -> None:
+    """Put `act` in the place of every activation."""
+    for name, child in module.named_children():
+        if isinstance(child, (nn.ReLU, nn.GELU)):
+            setattr(module, name, _Entrywise(act))
+        else:
+            _swap(child, act)
+
+
+def _differentiable(act: str | Activation | Callable[[Any], Any]) -> Activation:
+    phi = activation(act)
+    if not phi(torch.zeros(2, requires_grad=True)).requires_grad:
+        raise ValueError(f"act: torch cannot differentiate {phi.name!r}")
+    return phi
+
+
+def _torchvision() -> Any:
+    try:
+        return importlib.import_module("torchvision.models")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("torchvision is needed here: pip install 'spurlib[images]'") from error
 
 
 @contextmanager
@@ -104,9 +139,7 @@ def fully_connected(
     The architecture of Bombari and Mondelli (2024), section 6.
     """
     sizes = [positive(d, "d"), *(positive(width, "widths") for width in widths)]
-    phi = activation(act)
-    if not phi(torch.zeros(2, requires_grad=True)).requires_grad:
-        raise ValueError(f"act: torch cannot differentiate {phi.name!r}")
+    phi = _differentiable(act)
     layers: list[nn.Module] = []
     with _weights_of(seed):
         for before, after in pairwise(sizes):
@@ -114,7 +147,13 @@ def fully_connected(
         return nn.Sequential(*layers, nn.Linear(sizes[-1], positive(outputs, "outputs")))
 
 
-def small_cnn(image_shape: Sequence[int], outputs: int = 1, *, seed: int = 0) -> nn.Module:
+def small_cnn(
+    image_shape: Sequence[int],
+    outputs: int = 1,
+    *,
+    act: str | Activation | Callable[[Any], Any] = "relu",
+    seed: int = 0,
+) -> nn.Module:
     """A small convolutional network: 16 and 32 channels, 3 x 3, each with ReLU and 2 x 2 max pooling, then 256 neurons.
 
     Parameters
@@ -123,6 +162,8 @@ def small_cnn(image_shape: Sequence[int], outputs: int = 1, *, seed: int = 0) ->
         Height, width and channels, as in `SpuriousData.image_shape`; height and width at least 4.
     outputs, seed : int
         As for `fully_connected`.
+    act : str, Activation or callable
+        In the place of ReLU, as for `fully_connected`.
 
     Returns
     -------
@@ -140,17 +181,23 @@ def small_cnn(image_shape: Sequence[int], outputs: int = 1, *, seed: int = 0) ->
     around the image) is our choice.
     """
     height, width, channels = shape = _shape(image_shape, 4)
-    outputs = positive(outputs, "outputs")
+    outputs, phi = positive(outputs, "outputs"), None if act == "relu" else _differentiable(act)
     with _weights_of(seed):
         body = nn.Sequential(
             *(nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
             *(nn.Linear(32 * (height // 4) * (width // 4), 256), nn.ReLU(), nn.Linear(256, outputs)),
         )
-    return _OfImages(shape, body)
+    return _OfImages(shape, body, phi)
 
 
-def resnet18(image_shape: Sequence[int], outputs: int = 10, *, seed: int = 0) -> nn.Module:
+def resnet18(
+    image_shape: Sequence[int],
+    outputs: int = 10,
+    *,
+    act: str | Activation | Callable[[Any], Any] = "relu",
+    seed: int = 0,
+) -> nn.Module:
     """ResNet-18 as torchvision has it, with untrained weights.
 
     Parameters
@@ -160,6 +207,8 @@ def resnet18(image_shape: Sequence[int], outputs: int = 10, *, seed: int = 0) ->
         layer, whatever their size. The first layer takes that number of channels.
     outputs, seed : int
         As for `fully_connected`.
+    act : str, Activation or callable
+        In the place of ReLU, as for `fully_connected`.
 
     Returns
     -------
@@ -169,20 +218,82 @@ def resnet18(image_shape: Sequence[int], outputs: int = 10, *, seed: int = 0) ->
     Raises
     ------
     ValueError
-        A shape or a number out of range.
+        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
     ModuleNotFoundError
         torchvision is missing.
     """
     shape, outputs = _shape(image_shape, 33), positive(outputs, "outputs")
-    try:
-        from torchvision.models import resnet18 as architecture
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("torchvision is needed here: pip install 'spurlib[images]'") from error
+    phi = None if act == "relu" else _differentiable(act)
     with _weights_of(seed):
-        body = architecture(weights=None, num_classes=outputs)
+        body = _torchvision().resnet18(weights=None, num_classes=outputs)
         if shape[2] != 3:
             body.conv1 = nn.Conv2d(shape[2], 64, kernel_size=7, stride=2, padding=3, bias=False)
-    return _OfImages(shape, body)
+    return _OfImages(shape, body, phi)
+
+
+def vision_transformer(
+    image_shape: Sequence[int],
+    outputs: int = 10,
+    *,
+    patch: int = 8,
+    width: int = 96,
+    layers: int = 4,
+    heads: int = 4,
+    act: str | Activation | Callable[[Any], Any] = "gelu",
+    seed: int = 0,
+) -> nn.Module:
+    """A small vision transformer, torchvision's, with untrained weights.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int)
+        Height, width and channels; the image is square and cut into squares of `patch` pixels a side.
+    outputs, seed : int
+        As for `fully_connected`.
+    patch, width, layers, heads : int
+        Side of a patch, size of a token, number of blocks, and of attention heads, which divides the width. The
+        neurons of a block number twice the width.
+    act : str, Activation or callable
+        In the place of GELU, as for `fully_connected`.
+
+    Returns
+    -------
+    torch.nn.Module
+        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
+
+    Raises
+    ------
+    ValueError
+        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
+    ModuleNotFoundError
+        torchvision is missing.
+
+    Notes
+    -----
+    The head starts from zero in torchvision, which makes the output constant at initialization; here it is drawn as
+    torch draws linear layers. Small sizes: Dosovitskiy et al. (2021) train much larger ones.
+    """
+    patch, width = positive(patch, "patch"), positive(width, "width")
+    shape = height, across, channels = _shape(image_shape, patch)
+    if height != across or height % patch:
+        raise ValueError(f"image_shape must be square, its sides a multiple of patch = {patch}, got {image_shape!r}")
+    if width % positive(heads, "heads"):
+        raise ValueError(f"heads must divide width = {width}, got {heads}")
+    phi = None if act == "gelu" else _differentiable(act)
+    with _weights_of(seed):
+        body = _torchvision().VisionTransformer(
+            image_size=height,
+            patch_size=patch,
+            num_layers=positive(layers, "layers"),
+            num_heads=heads,
+            hidden_dim=width,
+            mlp_dim=2 * width,
+            num_classes=positive(outputs, "outputs"),
+        )
+        body.heads.head.reset_parameters()
+        if channels != 3:
+            body.conv_proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+    return _OfImages(shape, body, phi)
 
 
 def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:

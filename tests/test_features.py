@@ -1,4 +1,4 @@
-"""Random and tangent features: explicit features, autograd, statistics of the weights, memory, devices."""
+"""Random and tangent features, gradients of networks: against autograd; statistics of weights, memory, devices."""
 
 import math
 import subprocess
@@ -304,3 +304,105 @@ def test_gram_of_samples_and_queries_with_the_samples_computes_them_once(monkeyp
     np.testing.assert_allclose(rf.gram(both, Z), expected, rtol=1e-12)
     np.testing.assert_allclose(rf.gram(both, Q), rf.features(both) @ rf.features(Q).T, rtol=1e-12)
     assert seen[0] == 11 and seen[1] == 15
+
+
+class TwoLayers(torch.nn.Module):
+    """The network whose gradient in the first layer tangent features are."""
+
+    def __init__(self, W, signs):
+        super().__init__()
+        self.W = torch.nn.Parameter(W.clone())
+        self.signs = torch.nn.Parameter(signs, requires_grad=False)
+
+    def forward(self, z):
+        return (torch.tanh(z @ self.W.T) @ self.signs)[:, None]
+
+
+@pytest.mark.parametrize("memory", [1e9, 3e4, 1.0])
+def test_empirical_tangent_of_a_two_layer_network_is_the_tangent_kernel(memory):
+    d, k = 12, 70
+    ntk = sl.TangentFeatures("tanh", d=d, k=k, seed=1)
+    signs = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], k))
+    empirical = sl.EmpiricalTangent(TwoLayers(ntk.weights(), signs), memory=memory, batch=4)
+    assert empirical.n_features == d * k
+    A, B = samples(9, d), samples(5, d, seed=1)
+    np.testing.assert_allclose(empirical.gram(A), ntk.gram(A), rtol=1e-10)
+    np.testing.assert_allclose(empirical.gram(A, B), ntk.gram(A, B), rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(empirical.gram(A, A[:4]), ntk.gram(A, A[:4]), rtol=1e-10)
+
+
+def gradients(model, Z, output=0):
+    """Gradients by one backward pass for each sample."""
+    rows = []
+    for z in torch.as_tensor(Z, dtype=torch.float32):
+        model.zero_grad()
+        model(z[None])[0, output].backward()
+        rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy().copy())
+    return np.array(rows, dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        (sl.fully_connected(20, 3, widths=(9, 7)), 20),
+        (sl.small_cnn((8, 8, 1), 2), 64),
+        (sl.vision_transformer((16, 16, 1), 2, width=16, layers=1, heads=2), 256),
+    ],
+    ids=["fully connected", "convolutions", "attention"],
+)
+def test_empirical_tangent_against_backward_passes(model, d):
+    A, B = samples(7, d), samples(3, d, seed=1)
+    G, H = gradients(model, A, 1), gradients(model, B, 1)
+    for memory in (1e9, 4e5):
+        empirical = sl.EmpiricalTangent(model, output=1, memory=memory)
+        np.testing.assert_allclose(empirical.gram(A, B), G @ H.T, rtol=1e-4, atol=1e-4 * np.abs(G @ H.T).max())
+    np.testing.assert_allclose(empirical.features(A), G, rtol=1e-3, atol=1e-4 * np.abs(G).max())
+    difference = sl.EmpiricalTangent(model, output=lambda f: f[1] - f[0])
+    D = G - gradients(model, A, 0)
+    np.testing.assert_allclose(difference.gram(A), D @ D.T, rtol=1e-4, atol=1e-4 * np.abs(D @ D.T).max())
+
+
+def test_empirical_tangent_leaves_the_network_as_it_was():
+    model = sl.resnet18((33, 33, 1), 2)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    A = samples(3, 33 * 33)
+    K = sl.EmpiricalTangent(model, batch=2).gram(A)
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.eval()  # statistics as they were stored: a sample's gradient does not depend on the others
+    G = gradients(model, A)
+    np.testing.assert_allclose(K, G @ G.T, rtol=1e-3)
+
+
+def test_empirical_tangent_streams_over_the_parameters():
+    script = f"""
+import sys
+sys.path.insert(0, {sys.path[0]!r})
+import numpy as np, spurlib as sl
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1e6
+model = sl.fully_connected(400, widths=(2000, 1000))  # 2.8 million parameters
+Z = np.random.default_rng(0).standard_normal((80, 400))
+sl.EmpiricalTangent(model, memory=1e7).gram(Z[:2])
+before = peak()
+sl.EmpiricalTangent(model, memory=1.5e8, batch=4).gram(Z)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5  # all gradients: 0.9 GB
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sl.EmpiricalTangent(lambda z: z), "model must be a torch.nn.Module"),
+        (lambda: sl.EmpiricalTangent(torch.nn.ReLU()), "model must be .* with parameters to differentiate"),
+        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), output="first"), "output must be"),
+        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), memory=0), "memory must be positive"),
+        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), batch=0), "batch must be a positive integer"),
+        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1)).gram(np.full((2, 3), np.nan)), "A holds NaN"),
+    ],
+)
+def test_empirical_tangent_refuses_bad_input_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

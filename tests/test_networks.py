@@ -1,6 +1,7 @@
 """Trained networks: architectures, training against plain loops, samples that are left out have no influence."""
 
 import copy
+import math
 import sys
 
 import numpy as np
@@ -59,7 +60,12 @@ def test_numbers_of_parameters():
 
 
 def test_weights_are_drawn_from_the_seed_alone():
-    makers = [small, lambda seed: sl.small_cnn((8, 8, 1), seed=seed), lambda seed: sl.resnet18((33, 33, 1), seed=seed)]
+    makers = [
+        small,
+        lambda seed: sl.small_cnn((8, 8, 1), seed=seed),
+        lambda seed: sl.resnet18((33, 33, 1), seed=seed),
+        lambda seed: sl.vision_transformer((8, 8, 1), patch=4, width=8, layers=1, heads=2, seed=seed),
+    ]
     for make in makers:
         torch.manual_seed(5)
         expected = torch.rand(3)
@@ -86,10 +92,36 @@ def test_activations_of_the_library_are_trained_through():
     with pytest.raises(ValueError, match="activation 'rely' is not known"):
         small(act="rely")
 
+    for make, shape in ((sl.small_cnn, (4, 4, 1)), (sl.resnet18, (33, 33, 1)), (sl.vision_transformer, (8, 8, 1))):
+        plain, curved = make(shape, 1), make(shape, 1, act="erf")
+        assert same(plain, curved)
+        Z = np.random.default_rng(0).standard_normal((3, math.prod(shape)))
+        assert np.abs(sl.predict(plain, Z) - sl.predict(curved, Z)).max() > 1e-4
+        names = {type(module).__name__ for module in curved.modules()}
+        assert not {"ReLU", "GELU"} & names
+        with pytest.raises(ValueError, match=r"^act: torch cannot differentiate"):
+            make(shape, act=lambda x: np.sign(x))
+    written = sl.small_cnn((4, 4, 1), act=lambda x: x * (x > 0))  # ReLU again
+    Z = np.random.default_rng(0).standard_normal((3, 16))
+    np.testing.assert_allclose(sl.predict(written, Z), sl.predict(sl.small_cnn((4, 4, 1)), Z), rtol=1e-5)
+
+
+def test_a_vision_transformer_starts_from_outputs_that_vary():
+    model = sl.vision_transformer((16, 16, 1), 2, patch=4, width=16, layers=2, heads=2)
+    f = sl.predict(model, np.random.default_rng(0).standard_normal((5, 256)))
+    assert f.shape == (5, 2) and f.std(axis=0).min() > 1e-3
+    weights = {name: tuple(p.shape) for name, p in model.body.named_parameters()}
+    assert weights["conv_proj.weight"] == (16, 1, 4, 4) and weights["encoder.pos_embedding"] == (1, 17, 16)
+    assert weights["encoder.layers.encoder_layer_1.mlp.0.weight"] == (32, 16)
+
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: sl.vision_transformer((16, 24, 1)), "^image_shape must be square"),
+        (lambda: sl.vision_transformer((20, 20, 1)), "^image_shape must be square, its sides a multiple of patch = 8"),
+        (lambda: sl.vision_transformer((16, 16, 1), heads=5), "^heads must divide width = 96"),
+        (lambda: sl.vision_transformer((16, 16, 1), layers=0), "^layers must be"),
         (lambda: sl.fully_connected(0), "^d must be a positive integer"),
         (lambda: sl.fully_connected(3, 0), "^outputs must be"),
         (lambda: sl.fully_connected(3, widths=(5, 0)), "^widths must be"),
@@ -110,6 +142,8 @@ def test_torchvision_is_asked_for_when_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ModuleNotFoundError, match=r"torchvision is needed here: pip install 'spurlib\[images\]'"):
         sl.resnet18((48, 48, 3))
+    with pytest.raises(ModuleNotFoundError, match="torchvision is needed here"):
+        sl.vision_transformer((48, 48, 3))
 
 
 # ---- outputs
