@@ -292,7 +292,7 @@ def _curves(kind: str, data: str, acts: list[str], most: int = 1000) -> Experime
 # do. The paper's own sizes, for a GPU: write 50_000, 1000, None as the last three of a line, run with --device cuda.
 _NETWORKS: dict[str, tuple[str, str, int, int, int, float | None]] = {
     "network-fc-synthetic": ("fc", "synthetic", 200, 2000, 1000, 1e-4),
-    "network-fc-mnist": ("fc", "mnist", 200, 10_000, 1000, 1e-3),
+    "network-fc-mnist": ("fc", "mnist", 200, 50_000, 1000, 1e-3),
     "network-cnn-mnist": ("cnn", "mnist", 50, 1000, 200, 1e-2),
     "network-cnn-cifar10": ("cnn", "cifar10", 50, 500, 200, 1e-2),
     "network-resnet18-cifar10": ("resnet18", "cifar10", 20, 200, 60, None),
