@@ -109,7 +109,7 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     Returns
     -------
     float or ndarray
-        :math:`\Phi(-\epsilon / \mu + \mu / 2) - e^\epsilon \Phi(-\epsilon / \mu - \mu / 2)`.
+        :math:`\Phi(a) - e^\epsilon \Phi(a - \mu)` with :math:`a = \mu / 2 - \epsilon / \mu`.
 
     Raises
     ------
