@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from .data import SpuriousData, framed_images, synthetic
 from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
+from .kernels import InfiniteWidth
 from .networks import fully_connected, predict, resnet18, small_cnn, train, train_many
 from .records import MissingRecordError, Record, RecordError, StaleRecordError
 from .runs import SCALES, Configuration, Experiment, Row, load, run
@@ -46,8 +47,8 @@ def accuracy_curve(configuration: Configuration, seed: int, device: str) -> list
     Parameters
     ----------
     configuration : dict
-        ``data`` ("synthetic" or the name of images), ``kind`` ("rf" or "ntk"), ``act``, ``k``, ``dtype``, ``sizes``,
-        ``n_test``; for synthetic data ``d`` and ``alpha``.
+        ``data`` ("synthetic" or the name of images), ``kind`` ("rf" or "ntk"), ``act``, ``k`` (None: the kernel of
+        infinite width), ``dtype``, ``sizes``, ``n_test``; for synthetic data ``d`` and ``alpha``.
     seed : int
         Seed of data and features. The weights are drawn by the CPU's generator, the same for every device.
     device : str
@@ -71,19 +72,13 @@ def accuracy_curve(configuration: Configuration, seed: int, device: str) -> list
     """
     sizes, dtype = configuration["sizes"], getattr(torch, configuration["dtype"])
     zero, fresh = (_data(configuration, seed, query) for query in ("zero", "fresh"))
-    features = _KINDS[configuration["kind"]](
-        configuration["act"],
-        d=zero.Z.shape[1],
-        k=configuration["k"],
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        draw_on="cpu",
-    )
+    kind, act, k = (configuration[key] for key in ("kind", "act", "k"))
+    drawn = {"d": zero.Z.shape[1], "k": k, "seed": seed, "device": device, "dtype": dtype, "draw_on": "cpu"}
+    kernel = InfiniteWidth(act, kind) if k is None else _KINDS[kind](act, **drawn)
     parts = [zero.Z, zero.Z_spurious, fresh.Z_spurious, zero.Z_test]
-    samples = torch.from_numpy(np.vstack(parts)).to(features.device)
-    K, K_zero, K_fresh, K_test = features.gram(samples, samples[: len(zero.Z)]).split([len(part) for part in parts])
-    g, g_test = (torch.from_numpy(labels).to(features.device) for labels in (zero.g, zero.g_test))
+    samples = torch.from_numpy(np.vstack(parts)).to(device)
+    K, K_zero, K_fresh, K_test = kernel.gram(samples, samples[: len(zero.Z)]).split([len(part) for part in parts])
+    g, g_test = (torch.from_numpy(labels).to(device) for labels in (zero.g, zero.g_test))
     rows = []
     for n in sizes:
         m = Interpolator.from_gram(K[:n, :n], g[:n], dtype=dtype)
@@ -299,6 +294,12 @@ _NETWORKS: dict[str, tuple[str, str, int, int, int, float | None]] = {
 }
 
 
+def _wide_cells(scale: str) -> list[Configuration]:
+    sizes, d = ([30, 100, 300, 1000, 1500, 2000, 3000], 1000) if scale == "paper" else ([10, 30, 100, 300, 600], 200)
+    common = {"data": "synthetic", "kind": "rf", "k": None, "dtype": "float64", "n_test": 1000, "d": d, "sizes": sizes}
+    return [{**common, "act": act, "alpha": alpha} for act in ("h1+h2", "h1+h4", "relu") for alpha in (0.5, 0.25)]
+
+
 def _network_curves(name: str) -> Experiment:
     kind, data, most_page, most_paper, epochs, until = _NETWORKS[name]
 
@@ -347,6 +348,15 @@ def register(new: Experiment) -> Experiment:
 register(_curves("rf", "synthetic", ["h1+h2", "h1+h4"]))
 register(_curves("rf", "mnist", ["relu"], most=5000))
 register(_curves("rf", "cifar10", ["relu"]))
+register(
+    Experiment(
+        "wide-synthetic",
+        "accuracies, alignment and stability of infinitely many random features on synthetic data",
+        _wide_cells,
+        accuracy_curve,
+        shorten=_small_sizes,
+    )
+)
 # h_l' = sqrt(l) h_{l-1}: derivatives h0 + h1 and h0 + h3
 register(_curves("ntk", "synthetic", [f"h1+{2**-0.5!r}*h2", "h1+0.5*h4"]))
 register(_curves("ntk", "mnist", ["relu"], most=5000))
