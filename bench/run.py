@@ -32,6 +32,8 @@ FULL_SIZE: dict[str, dict[str, int]] = {
     "sweep": {"n": 1000, "n_test": 1000, "d": 1000, "k": 20_000},
     "networks": {"n": 100, "d": 40, "first": 100, "second": 50, "models": 41, "epochs": 60},
     "curve": {"largest": 1000, "n_test": 1000, "d": 1000, "k": 100_000, "smaller": 2000},
+    "infinite": {"n": 1000, "d": 784, "repeats": 5},
+    "prediction": {"points": 2000, "d": 1000, "repeats": 5},
 }
 QUICK_SIZE: dict[str, dict[str, int]] = {
     "gram": {"q": 30, "n": 20, "d": 20, "k": 3000, "repeats": 1},
@@ -41,6 +43,8 @@ QUICK_SIZE: dict[str, dict[str, int]] = {
     "sweep": {"n": 30, "n_test": 20, "d": 20, "k": 200},
     "networks": {"n": 10, "d": 5, "first": 8, "second": 4, "models": 3, "epochs": 3},
     "curve": {"largest": 20, "n_test": 20, "d": 20, "k": 400, "smaller": 100},
+    "infinite": {"n": 20, "d": 20, "repeats": 1},
+    "prediction": {"points": 20, "d": 100, "repeats": 1},
 }
 
 
@@ -274,6 +278,37 @@ def networks(*, n: int, d: int, first: int, second: int, models: int, epochs: in
     return {"together": together, "apart": apart}
 
 
+def infinite(*, n: int, d: int, repeats: int, act: str) -> Result:
+    """Kernel matrix of infinitely many features by the series of an activation, against the closed form of ReLU."""
+    import numpy as np
+
+    import spurlib as sl
+
+    Z = np.random.default_rng(0).standard_normal((n, d))
+    closed, series = sl.InfiniteWidth("relu"), sl.InfiniteWidth(act)
+    out = {"closed": float("inf"), "series": float("inf")}
+    for _ in range(repeats + 1):  # the first draws up the coefficients
+        for name, kernel in (("closed", closed), ("series", series)):
+            out[name] = min(out[name], timed(lambda kernel=kernel: kernel.gram(Z))[0])
+    return out
+
+
+def prediction(*, points: int, d: int, repeats: int) -> Result:
+    """Predicted alignment and accuracies of many sizes at once, coefficients cached."""
+    import numpy as np
+
+    import spurlib as sl
+
+    n = np.unique(np.linspace(10, 5 * d, points).astype(int))
+    sl.predict_accuracy("gelu", 0.5, n=10, d=d)
+    accuracy = min(
+        timed(lambda: sl.predict_accuracy("gelu", 0.5, n=n, d=d, k=20 * d, ridge=1.0))[0] for _ in range(repeats)
+    )
+    gamma = min(timed(lambda: sl.gamma_rf("gelu", 0.5, ratio=n / d))[0] for _ in range(repeats))
+    one = min(timed(lambda: sl.predict_accuracy("gelu", 0.5, n=d, d=d, k=20 * d, ridge=1.0))[0] for _ in range(repeats))
+    return {"accuracy": 1e3 * accuracy / len(n), "gamma": 1e3 * gamma / len(n), "one": 1e3 * one}
+
+
 MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "gram": gram,
     "memory": memory,
@@ -282,6 +317,8 @@ MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "sweep": sweep,
     "networks": networks,
     "curve": curve,
+    "infinite": infinite,
+    "prediction": prediction,
 }
 
 
@@ -393,6 +430,19 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
         r = measure("networks", **s)
         what = f"{s['models']} leave-one-out networks {s['d']}-{s['first']}-{s['second']}-1, n = {s['n']}"
         table.add(f"{what}: one by one against together", r["apart"] / r["together"])
+
+    s = size["infinite"]
+    for act in ("tanh", "gelu"):
+        r = measure("infinite", **s, act=act)
+        what = (
+            f"kernel of infinite width, {s['n']} x {s['n']}, d = {s['d']}: series of {act} against closed form of ReLU"
+        )
+        table.add(what, r["series"] / r["closed"], most=1.5)
+    s = size["prediction"]
+    r = measure("prediction", **s)
+    table.add(f"predicted accuracies, {s['points']} sizes at once: milliseconds a point", r["accuracy"], "ms", most=1.0)
+    table.add(f"predicted alignment, {s['points']} sizes at once: milliseconds a point", r["gamma"], "ms", most=1.0)
+    table.add("predicted accuracies, one point alone", r["one"], "ms")
     return table.rows
 
 
