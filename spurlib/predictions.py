@@ -63,6 +63,7 @@ def predict_accuracy(
     ridge: Any = 0.0,
     kind: str = "rf",
     spectrum: Any = None,
+    intercept: bool = False,
 ) -> Prediction:
     r"""Accuracies, risk and memorization of kernel ridge regression on Gaussian data, no parameter fitted.
 
@@ -89,6 +90,11 @@ def predict_accuracy(
         Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
         samples are scaled to :math:`E\|z\|^2 = d`. Then the direction of the labels is a random one. Default: ones.
 
+    intercept : bool
+        Count the constant part of random features as one more direction, which is learned from the same samples and
+        shared by a sample and its query. An effect of order 1 / n, for activations with mu_0 = 0 none: it matters for
+        few samples.
+
     Returns
     -------
     Prediction
@@ -97,8 +103,9 @@ def predict_accuracy(
     Raises
     ------
     ValueError
-        alpha, n, d, k, ridge, kind or spectrum out of range; without a ridge, as many features as samples (the risk
-        is infinite there) or, for a linear activation, not fewer samples than directions.
+        alpha, n, d, k, ridge, kind or spectrum out of range (n and k above 1 with an intercept); without a ridge, as
+        many features as samples (the risk is infinite there) or, for a linear activation, not fewer samples than
+        directions.
 
     Notes
     -----
@@ -127,6 +134,9 @@ def predict_accuracy(
         raise ValueError(f"ridge must be zero or positive, got {ridge!r}")
     if k is not None:  # of the kernel divided by the number of features
         lam = lam * narrow / (directions.d if kind == "ntk" else 1.0)
+    one = float(intercept and kind == "rf" and abs(act.coefficients(0)[0]) > 1e-9 * math.sqrt(act.energy))
+    if one and ((samples <= 1).any() or (narrow >= 1).any()):
+        raise ValueError(f"n and k must be above 1 with an intercept, got n = {n!r}, k = {k!r}")
     linear, rest, damped = (
         _energies(act, directions.alpha, 2) if kind == "rf" else _energies(act.derivative, directions.alpha, 1)
     )
@@ -139,7 +149,7 @@ def predict_accuracy(
     if rest == 0 and ((lam == 0) & (np.minimum(samples, 1 / np.maximum(narrow, 1e-300)) >= directions.rank)).any():
         raise ValueError(f"act: {act.name!r} is linear: without a ridge n or k must be below the number of directions")
     scale = directions.d / max(linear, 1e-30 * rest)
-    return _predict(directions, samples, narrow, lam * scale, rest * scale, damped * scale)
+    return _predict(directions, samples, narrow, lam * scale, rest * scale, damped * scale, one)
 
 
 def _counts(value: Any, name: str) -> np.ndarray:
@@ -150,16 +160,26 @@ def _counts(value: Any, name: str) -> np.ndarray:
 
 
 def _predict(
-    directions: Spectrum, n: np.ndarray, narrow: np.ndarray, ridge: np.ndarray, noise: np.ndarray, damped: np.ndarray
+    directions: Spectrum,
+    n: np.ndarray,
+    narrow: np.ndarray,
+    ridge: np.ndarray,
+    noise: np.ndarray,
+    damped: np.ndarray,
+    one: float,
 ) -> Prediction:
-    """In units of the linear part: mu_1^2 / d = 1. `narrow` is 1 / k, `noise` c d / mu_1^2, `damped` c_a d / mu_1^2."""
-    kappa = directions.penalty(n, noise, narrow, ridge)
+    """In units of the linear part: mu_1^2 / d = 1. `narrow` is 1 / k, `noise` c d / mu_1^2, `damped` c_a d / mu_1^2.
+
+    `one` is the number of constant directions, of infinite energy: it takes itself from n and from k.
+    """
+    narrow, ridge = narrow / (1 - one * narrow), ridge / (1 - one * narrow)
+    kappa = directions.penalty(n - one, noise, narrow, ridge)
     at = directions.degrees(kappa)
     z = at.first + noise / kappa  # tr C (C + x)^-1, x the penalty in the space of features
     beyond = narrow / (1 - at.second * narrow)  # 1 / (k - tr Sigma^2 (Sigma + kappa)^-2)
     left = (1 - z * narrow) / (1 - at.second * narrow)
-    second = at.second + (z - at.second) ** 2 * beyond  # tr C^2 (C + x)^-2
-    shared = at.spurious + damped / kappa  # tr C_s (C + x)^-1
+    second = one + at.second + (z - at.second) ** 2 * beyond  # tr C^2 (C + x)^-2
+    shared = one + at.spurious + damped / kappa  # tr C_s (C + x)^-1
     moved = at.spurious - at.spurious_second + damped / kappa  # of which left * moved is x tr C_s (C + x)^-2
     bent = at.fit - at.fit_second
     risk = (1 - _LINEAR**2 * (at.fit + left * bent)) / (1 - second / n)

@@ -218,6 +218,28 @@ def test_without_a_ridge_the_alignment_is_the_sharp_law_whatever_the_width(act):
     assert np.allclose(tangent, sl.gamma_ntk(act, 0.4, ratio=n / d), rtol=1e-8)
 
 
+def test_an_intercept_is_one_more_direction():
+    """The formulas of infinite width with n - 1 in the place of n, and the noise of a mean of n answers."""
+    n, d, alpha, b2 = 30, 1000, 0.25, 2 / np.pi
+    phi = sl.activation("relu")
+    mu2 = phi.coefficients(200) ** 2
+    c, c_alpha = phi.energy - mu2[0] - mu2[1], (mu2[2:] * alpha ** np.arange(2, 201)).sum()
+    kappa = brentq(lambda x: d / (1 + x) + c * d / mu2[1] / x - (n - 1), 1e-6, 1e6, xtol=1e-13)
+    eta = 1 / (1 + kappa)
+    risk = (1 - b2 + b2 * (1 - eta) ** 2) / (1 - (d * eta**2 + 1) / n)
+    found = sl.predict_accuracy("relu", alpha, n=n, d=d, intercept=True)
+    assert found.alignment == pytest.approx((alpha * d * eta + 1 + c_alpha * d / mu2[1] / kappa) / n, rel=1e-9)
+    assert found.risk == pytest.approx(risk, rel=1e-9)
+    noise = risk * (d * eta**2 + 1) / n
+    assert found.test == pytest.approx(0.5 + np.arctan(np.sqrt(b2 / noise) * eta) / np.pi, rel=1e-9)
+    wide = sl.predict_accuracy("relu", alpha, n=n, d=d, k=10**9, intercept=True)
+    assert wide.spurious == pytest.approx(found.spurious, abs=1e-6)
+    centered = [sl.predict_accuracy("tanh", alpha, n=n, d=d, intercept=which).risk for which in (True, False)]
+    assert centered[0] == centered[1]
+    with pytest.raises(ValueError, match="n and k must be above 1"):
+        sl.predict_accuracy("relu", alpha, n=1, d=d, intercept=True)
+
+
 def test_arguments_are_broadcast():
     n, alpha = np.array([50, 100, 200]), np.array([[0.25], [0.5]])
     found = predict_accuracy("relu", alpha, n=n, d=300, k=1000, ridge=1.0)
