@@ -18,6 +18,7 @@ from .data import SpuriousData, framed_images, synthetic
 from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
 from .networks import fully_connected, predict, resnet18, small_cnn, train, train_many
+from .private_experiments import PRIVACY
 from .records import MissingRecordError, Record, RecordError, StaleRecordError
 from .runs import SCALES, Configuration, Experiment, Row, load, run
 from .verification import verify
@@ -365,6 +366,7 @@ register(
         draws={"page": 3, "paper": 3},
     )
 )
+register(PRIVACY)
 
 
 def experiment_names() -> list[str]:
