@@ -19,6 +19,7 @@ from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
 from .kernels import InfiniteWidth
 from .networks import fully_connected, predict, resnet18, small_cnn, train, train_many
+from .private_experiments import PRIVACY
 from .records import MissingRecordError, Record, RecordError, StaleRecordError
 from .runs import SCALES, Configuration, Experiment, Row, load, run
 from .verification import verify
@@ -375,6 +376,7 @@ register(
         draws={"page": 3, "paper": 3},
     )
 )
+register(PRIVACY)
 
 
 def experiment_names() -> list[str]:

@@ -450,9 +450,10 @@ def test_grids_can_be_stored_and_computed(name, scale):
         if cell["data"] == "synthetic" and cell["kind"] == "ntk":
             mu = act.derivative.coefficients(4)
             assert np.allclose(mu[np.abs(mu) > 1e-12], [1, 1], atol=1e-12)  # h0 + h1 or h0 + h3
-        few = cell["sizes"][:1] if name.startswith("network") else [n for n in cell["sizes"] if n <= 100]
+        few = cell["sizes"][:1] if name.startswith(("network", "privacy")) else [n for n in cell["sizes"] if n <= 100]
         assert experiment(name).shorten(cell)["sizes"] == few
-    assert experiment(name).shorten({"sizes": [300, 400]}) == {"sizes": [300]}
+    if name != "privacy":
+        assert experiment(name).shorten({"sizes": [300, 400]}) == {"sizes": [300]}
 
 
 def refit(Phi, g):

@@ -1,0 +1,210 @@
+"""What is read off privately trained random features, and off the same features trained without privacy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from .activations import Activation, activation
+from .data import synthetic
+from .features import RandomFeatures
+from .hermite import gaussian_expectation
+from .privacy import gdp_epsilon, gdp_noise, private_regression, reading_bound
+from .runs import Configuration, Experiment, Row
+
+__all__ = ["PRIVACY", "answers_without", "centered", "privacy_curve"]
+
+_QUERIES = ("zero", "fresh")
+_PARTS = ("train", *_QUERIES, "test", "strangers")
+
+
+def centered(act: Any) -> Activation:
+    """An activation minus its mean under N(0, 1), a constant that knows no data.
+
+    A constant part of the features makes all samples alike, and a model's first steps count the labels of each sign.
+
+    Parameters
+    ----------
+    act : str or Activation
+
+    Returns
+    -------
+    Activation
+    """
+    act = activation(act)
+    mean = float(act.coefficients(1)[0])
+    return Activation(lambda u: act(u) - mean, act.derivative, kinks=act.kinks, name=f"centered {act.name}")
+
+
+def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, rate: float, clip: float) -> np.ndarray:
+    """Answers of noiseless clipped descent when samples are left out, one at a time.
+
+    What an observer who knows all samples but one can compute: the answer that the model would give, had it never seen
+    that sample.
+
+    Parameters
+    ----------
+    K : array, (m, m)
+        Kernel matrix of all points, the training samples first.
+    g : array, (n,)
+        Labels.
+    left_out : array of int, (a,)
+        The sample that run j leaves out; the others keep their weight 1 / n.
+    asked : array of int, (a,)
+        The point at which run j is asked.
+    steps, rate, clip
+        As for `private_regression`.
+
+    Returns
+    -------
+    ndarray, (a,)
+    """
+    K, g, left_out, asked = np.asarray(K, float), np.asarray(g, float), np.asarray(left_out), np.asarray(asked)
+    n, runs = len(g), len(left_out)
+    f, total = np.zeros((n, runs)), np.zeros((n, runs))
+    longest = clip / np.sqrt(np.diag(K)[:n, None])
+    for _ in range(steps):
+        move = np.clip(f - g[:, None], -longest, longest)
+        move[left_out, np.arange(runs)] = 0.0
+        total += move
+        f -= rate / n * (K[:n, :n] @ move)
+    return -rate / n * np.einsum("ja,aj->a", total, K[asked, :n])
+
+
+def privacy_curve(configuration: Configuration, seed: int, device: str) -> list[Row]:
+    r"""Accuracies, readings and attacks on membership of random features trained privately, for several budgets.
+
+    The activation is centered, the kernel divided by k times its energy: a sample's features have norm about one.
+
+    Parameters
+    ----------
+    configuration : dict
+        ``data`` ("synthetic"), ``kind`` ("rf"), ``act``, ``k``, ``dtype``, ``d``, ``alpha``, ``sizes``, ``n_test``;
+        ``audited``, the number of training samples that are asked about, the first ones; ``mus``, the budgets;
+        ``steps``, ``rate``, ``clip``, as for `private_regression`; ``draws``, of the noise.
+    seed : int
+        Seed of data, features and noise.
+    device : str
+        Where to compute the kernel matrix.
+
+    Returns
+    -------
+    list of dict
+        For each size ``n``, one row a budget with ``run`` "private", one with "noiseless" (the same descent, clipped,
+        without noise) and one with "interpolator" (least squares with a ridge of 1e-8). ``mu`` under replacement,
+        infinite for the last two; ``epsilon`` at delta = 1 / n^2; ``clipped``, the share of clipped gradients;
+        ``bound``, the theorem's on any reading; ``test_accuracy``; and, for the queries with core ``zero`` and
+        ``fresh``, ``spurious_accuracy_QUERY``, of the sign, and ``informed_QUERY``, of the sign of the difference to
+        the answer without the sample (see `answers_without`; for the interpolator without noise and clip, too).
+        ``advantage_loss`` and ``advantage_query``: true minus false positives of an attack on membership that knows
+        the whole sample and thresholds its loss, or that knows label and frame and thresholds the label's product with
+        the answer to the frame with a fresh core; the threshold comes from the other half of the samples.
+
+    Raises
+    ------
+    ValueError
+        As from the data, the features and `private_regression`.
+    """
+    return [row for n in configuration["sizes"] for row in _budgets(configuration, n, seed, device)]
+
+
+def _budgets(c: Configuration, n: int, seed: int, device: str) -> list[Row]:
+    """The rows of one size."""
+    some, settings = min(c["audited"], n), {"steps": c["steps"], "rate": c["rate"]}
+    zero, fresh = (
+        synthetic(n=n, d=c["d"], alpha=c["alpha"], n_test=c["n_test"], query=query, seed=seed) for query in _QUERIES
+    )
+    strangers = zero.Z_test.copy()  # the frames of the test set, in front of other cores
+    strangers[:, ~zero.spurious] = np.roll(zero.Z_test[:, ~zero.spurious], 1, axis=0)
+    parts = [zero.Z, zero.Z_spurious[:some], fresh.Z_spurious[:some], zero.Z_test, strangers]
+    ends = np.cumsum([len(part) for part in parts])
+    at = dict(zip(_PARTS, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    K, g, g_test, audited = _kernel(c, np.vstack(parts), seed, device), zero.g, zero.g_test, np.arange(some)
+    without = {q: answers_without(K, g, audited, at[q], clip=c["clip"], **settings) for q in _QUERIES}
+    alone, unseen = _interpolator(K, g, at)
+
+    def row(f: np.ndarray, base: dict[str, np.ndarray], **known: Any) -> Row:
+        measured: Row = {"n": n, "source": zero.source, **known}
+        measured["test_accuracy"] = float(np.mean(f[:, at["test"]] * g_test > 0))
+        for q in _QUERIES:
+            measured[f"spurious_accuracy_{q}"] = float(np.mean(f[:, at[q]] * g[:some] > 0))
+            measured[f"informed_{q}"] = float(np.mean((f[:, at[q]] - base[q]) * g[:some] > 0))
+        loss = -np.abs(f[:, audited] - g[:some]), -np.abs(f[:, at["test"]] - g_test)
+        query = f[:, at["fresh"]] * g[:some], f[:, at["strangers"]] * g_test
+        return measured | {"advantage_loss": _advantage(*loss), "advantage_query": _advantage(*query)}
+
+    rows = []
+    for position, mu in enumerate(c["mus"]):
+        noise, of_noise = gdp_noise(mu, c["steps"]), 1000 * seed + position
+        run = private_regression(K, g, clip=c["clip"], noise=noise, draws=c["draws"], seed=of_noise, **settings)
+        budget = {"run": "private", "mu": float(mu), "epsilon": gdp_epsilon(mu, n**-2.0), "bound": reading_bound(mu)}
+        rows.append(row(run.outputs, without, **budget, clipped=float(run.clipped.mean())))
+    run = private_regression(K, g, clip=c["clip"], noise=0.0, **settings)
+    none = {"mu": math.inf, "epsilon": math.inf, "bound": 1.0}
+    rows.append(row(run.outputs, without, run="noiseless", **none, clipped=float(run.clipped.mean())))
+    rows.append(row(alone[None], unseen, run="interpolator", **none, clipped=0.0))
+    return rows
+
+
+def _kernel(c: Configuration, points: np.ndarray, seed: int, device: str) -> np.ndarray:
+    act = centered(c["act"])
+    dtype = getattr(torch, c["dtype"])
+    features = RandomFeatures(act, d=c["d"], k=c["k"], seed=seed, device=device, dtype=dtype, draw_on="cpu")
+    return np.asarray(features.gram(points)) / (c["k"] * gaussian_expectation(lambda u: act(u) ** 2, kinks=act.kinks))
+
+
+def _interpolator(K: np.ndarray, g: np.ndarray, at: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Answers at all points, and at the queries without their sample: f_{-i}(z_i^s) = f(z_i^s) - F_i r_i."""
+    n = len(g)
+    inverse = np.linalg.inv(K[:n, :n] + 1e-8 * np.trace(K[:n, :n]) / n * np.eye(n))
+    weights = inverse @ g
+    f, residual = K[:, :n] @ weights, weights / np.diag(inverse)
+    unseen = {}
+    for query in _QUERIES:
+        own = np.arange(len(at[query]))
+        F = np.einsum("ij,ji->i", K[at[query], :n], inverse[:, own])
+        unseen[query] = f[at[query]] - F * residual[own]
+    return f, unseen
+
+
+def _advantage(members: np.ndarray, others: np.ndarray) -> float:
+    """True minus false positives of a threshold on scores; scores have shape (draws, samples).
+
+    Each half of the samples is judged with the best threshold of the other half, so that the choice does not flatter.
+    """
+    total = 0.0
+    for chosen, judged in ((0, 1), (1, 0)):
+        a, b = (np.sort(scores[:, chosen::2], axis=None) for scores in (members, others))
+        levels = np.concatenate([a, b])
+        gain = np.searchsorted(b, levels) / b.size - np.searchsorted(a, levels) / a.size
+        level = levels[np.argmax(gain)]
+        total += float(np.mean(members[:, judged::2] >= level) - np.mean(others[:, judged::2] >= level))
+    return total / 2
+
+
+def _cells(scale: str) -> list[Configuration]:
+    n, d, ratios, some = (2000, 100, (1, 2, 5, 10), 400) if scale == "paper" else (200, 10, (1, 10, 100), 100)
+    common: Configuration = {"data": "synthetic", "kind": "rf", "act": "relu", "dtype": "float64", "d": d}
+    common |= {"alpha": 0.5, "sizes": [n], "audited": some, "n_test": 2 * some if scale == "page" else some}
+    # a public rate: the largest eigenvalue of K / n is near 1 / d
+    common |= {"steps": 20, "rate": float(d), "clip": 0.2, "draws": 10, "mus": [0.1, 0.2, 0.5, 1.0, 2.0, 4.0]}
+    return [{**common, "k": ratio * n} for ratio in ratios]
+
+
+def _one_budget(configuration: Configuration) -> Configuration:
+    return {**configuration, "mus": configuration["mus"][:1]}
+
+
+PRIVACY = Experiment(
+    "privacy",
+    "accuracy, readings and membership of privately trained random features",
+    _cells,
+    privacy_curve,
+    keys=("n", "run", "mu"),
+    shorten=_one_budget,
+    draws={"page": 3, "paper": 5},
+)
+"""Against the budget, for growing width."""

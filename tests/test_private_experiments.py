@@ -1,0 +1,102 @@
+"""The experiment on privacy: its rows against their definitions, its attacks against planted ones."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import spurlib as sl
+from spurlib.experiments import experiment
+from spurlib.privacy import gdp_epsilon
+from spurlib.private_experiments import _advantage, answers_without, centered, privacy_curve
+
+CELL = {
+    "data": "synthetic",
+    "kind": "rf",
+    "act": "relu",
+    "dtype": "float64",
+    "k": 150,
+    "d": 10,
+    "alpha": 0.5,
+    "sizes": [40],
+    "audited": 8,
+    "n_test": 30,
+    "steps": 15,
+    "rate": 10.0,
+    "clip": 0.2,
+    "draws": 4,
+    "mus": [0.5, 2.0],
+}
+
+
+def descend(Phi, g, cell, weights):
+    """Parameters after clipped descent, gradients formed; samples of weight zero do not count."""
+    theta = np.zeros(Phi.shape[1])
+    for _ in range(cell["steps"]):
+        gradients = (Phi @ theta - g)[:, None] * Phi
+        lengths = np.linalg.norm(gradients, axis=1)
+        theta -= cell["rate"] / len(g) * (weights * np.minimum(1, cell["clip"] / lengths)) @ gradients
+    return theta
+
+
+def test_rows_without_noise_against_gradients_and_refits():
+    *private, noiseless, interpolator = privacy_curve(CELL, 5, "cpu")
+    assert [row["mu"] for row in private] == [0.5, 2.0] and {row["run"] for row in private} == {"private"}
+    assert [row["epsilon"] for row in private] == [gdp_epsilon(mu, 1 / 40**2) for mu in (0.5, 2.0)]
+    assert [row["bound"] for row in private] == pytest.approx(norm.cdf([0.25, 1.0]))
+    act = centered("relu")
+    data = {q: sl.synthetic(n=40, d=10, alpha=0.5, n_test=30, query=q, seed=5) for q in ("zero", "fresh")}
+    rf = sl.RandomFeatures(act, d=10, k=150, seed=5)
+    scale = math.sqrt(150 * (0.5 - 1 / (2 * math.pi)))  # E relu^2 - (E relu)^2
+    Phi, g = rf.features(data["zero"].Z) / scale, data["zero"].g
+    for row, fit in (
+        (noiseless, lambda w: descend(Phi, g, CELL, w)),
+        (interpolator, lambda w: np.linalg.pinv(Phi[w > 0]) @ g[w > 0]),
+    ):
+        theta = fit(np.ones(40))
+        test = rf.features(data["zero"].Z_test) / scale @ theta
+        assert row["test_accuracy"] == pytest.approx(np.mean(test * data["zero"].g_test > 0))
+        assert math.isinf(row["mu"]) and math.isinf(row["epsilon"]) and row["bound"] == 1
+        for q in ("zero", "fresh"):
+            asked = rf.features(data[q].Z_spurious[:8]) / scale
+            f = asked @ theta
+            others = [asked[i] @ fit(1.0 * (np.arange(40) != i)) for i in range(8)]
+            assert row[f"spurious_accuracy_{q}"] == np.mean(f * g[:8] > 0)
+            assert row[f"informed_{q}"] == np.mean((f - others) * g[:8] > 0)
+    assert interpolator["advantage_loss"] > 0.6 and interpolator["clipped"] == 0 < noiseless["clipped"] < 1
+
+
+def test_answers_without_a_sample():
+    rng = np.random.default_rng(0)
+    Phi, Q, g = rng.standard_normal((12, 30)) / 5, rng.standard_normal((3, 30)), np.sign(rng.standard_normal(12))
+    K = np.vstack([Phi, Q]) @ np.vstack([Phi, Q]).T
+    settings = {"steps": 9, "rate": 2.0, "clip": 0.4}
+    f = answers_without(K, g, [0, 7, 7], [12, 13, 14], **settings)
+    expected = [q @ descend(Phi, g, settings, np.arange(12) != i) for q, i in zip(Q, (0, 7, 7), strict=True)]
+    assert np.allclose(f, expected, atol=1e-12)
+
+
+def test_the_constant_is_removed():
+    act = centered("relu")
+    assert np.allclose(act.coefficients(4), sl.activation("relu").coefficients(4) * (np.arange(5) > 0), atol=1e-12)
+    assert act.name == "centered relu" and act.derivative(np.array([2.0])) == 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
+def test_advantage_of_a_planted_shift(shift):
+    rng = np.random.default_rng(1)
+    found = _advantage(rng.standard_normal((20, 1000)) + shift, rng.standard_normal((20, 1000)))
+    assert found == pytest.approx(2 * norm.cdf(shift / 2) - 1, abs=0.02)
+
+
+def test_the_bound_holds_and_rows_of_a_shortened_cell_are_rows_of_the_whole():
+    tables = [[privacy_curve(c, s, "cpu") for s in range(8)] for c in (CELL, experiment("privacy").shorten(CELL))]
+    for whole, short in zip(*tables, strict=True):
+        assert [row["mu"] for row in short] == [0.5, math.inf, math.inf]
+        assert short[0] == whole[0] and short[1:] == whole[2:]
+    for position in range(2):
+        rows = [run[position] for run in tables[0]]
+        for reading in ("spurious_accuracy_zero", "spurious_accuracy_fresh", "informed_zero", "informed_fresh"):
+            values = [row[reading] for row in rows]
+            assert np.mean(values) - 3 * np.std(values, ddof=1) / math.sqrt(8) < rows[0]["bound"]
