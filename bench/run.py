@@ -1,6 +1,6 @@
 """Measure the library against what it competes with, and print one table of ratios.
 
-    python bench/run.py            about nine minutes on two cores
+    python bench/run.py            about eleven minutes on two cores
     python bench/run.py --full     also the memory at k = 10^6: two minutes more
     python bench/run.py --quick    seconds: a smoke test at sizes at which ratios mean nothing
 
@@ -32,6 +32,7 @@ FULL_SIZE: dict[str, dict[str, int]] = {
     "sweep": {"n": 1000, "n_test": 1000, "d": 1000, "k": 20_000},
     "networks": {"n": 100, "d": 40, "first": 100, "second": 50, "models": 41, "epochs": 60},
     "curve": {"largest": 1000, "n_test": 1000, "d": 1000, "k": 100_000, "smaller": 2000},
+    "tangent": {"n": 200, "side": 48},
 }
 QUICK_SIZE: dict[str, dict[str, int]] = {
     "gram": {"q": 30, "n": 20, "d": 20, "k": 3000, "repeats": 1},
@@ -41,6 +42,7 @@ QUICK_SIZE: dict[str, dict[str, int]] = {
     "sweep": {"n": 30, "n_test": 20, "d": 20, "k": 200},
     "networks": {"n": 10, "d": 5, "first": 8, "second": 4, "models": 3, "epochs": 3},
     "curve": {"largest": 20, "n_test": 20, "d": 20, "k": 400, "smaller": 100},
+    "tangent": {"n": 2, "side": 33},
 }
 
 
@@ -274,6 +276,18 @@ def networks(*, n: int, d: int, first: int, second: int, models: int, epochs: in
     return {"together": together, "apart": apart}
 
 
+def tangent(*, n: int, side: int) -> Result:
+    """The kernel of the gradients of a ResNet-18, streamed over its parameters."""
+    import numpy as np
+
+    import spurlib as sl
+
+    model, Z = sl.resnet18((side, side, 3), 1), np.random.default_rng(0).standard_normal((n, side * side * 3))
+    kernel = sl.EmpiricalTangent(model)
+    seconds, _ = timed(lambda: kernel.gram(Z))
+    return {"seconds": seconds, "peak": peak_gb(), "all": n * kernel.n_features * 4 / 1e9}
+
+
 MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "gram": gram,
     "memory": memory,
@@ -282,6 +296,7 @@ MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "sweep": sweep,
     "networks": networks,
     "curve": curve,
+    "tangent": tangent,
 }
 
 
@@ -393,6 +408,12 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
         r = measure("networks", **s)
         what = f"{s['models']} leave-one-out networks {s['d']}-{s['first']}-{s['second']}-1, n = {s['n']}"
         table.add(f"{what}: one by one against together", r["apart"] / r["together"])
+    s = size["tangent"]
+    r = measure("tangent", **s)
+    what = f"gradients of ResNet-18, {s['side']} x {s['side']} x 3: gram {s['n']} x {s['n']}"
+    table.add(f"{what}: peak memory of the process", r["peak"], "GB", most=4)
+    table.add("    all gradients would take", r["all"], "GB")
+    table.add("    seconds", r["seconds"], "s")
     return table.rows
 
 
