@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import spurlib as sl
-from spurlib.architectures import architecture, architecture_alignment, mean_of, settled, spurious_data
+from spurlib.architectures import _interpolator, architecture, architecture_alignment, mean_of, settled, spurious_data
 from spurlib.experiments import experiment
 
 CELL = {
@@ -151,3 +151,15 @@ def test_networks_between_two():
         for name, value in between.state_dict().items():
             expected = (1 - share) * one.state_dict()[name] + share * two.state_dict()[name]
             torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-5, atol=1e-6)
+
+
+def test_a_singular_kernel_gets_a_small_ridge():
+    Phi = np.random.default_rng(0).standard_normal((5, 9))
+    regular, doubled = Phi @ Phi.T, np.vstack([Phi, Phi[:1]]) @ np.vstack([Phi, Phi[:1]]).T
+    g = np.arange(6.0)
+    np.testing.assert_array_equal(
+        _interpolator(regular, g[:5]).alignment(regular), sl.Interpolator.from_gram(regular, g[:5]).alignment(regular)
+    )
+    ridge = 1e-5 * np.trace(doubled) / 6
+    expected = np.linalg.solve(doubled + ridge * np.eye(6), doubled).T
+    np.testing.assert_allclose(_interpolator(doubled, g).alignment(doubled), expected, atol=1e-6)
