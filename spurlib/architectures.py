@@ -135,8 +135,8 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
 
     The kernels are those of the gradient of the output in all parameters, at the start (`settled` on the training
     set), at the end, and, for a sample that is left out, halfway between the networks trained with and without it.
-    Where single precision leaves a kernel matrix without a usable inverse, a ridge of 1e-5 times the mean of its diagonal
-    is added.
+    Where single precision leaves a kernel matrix without a usable inverse, a ridge of 1e-5 times the mean of its
+    diagonal is added.
 
     Parameters
     ----------
