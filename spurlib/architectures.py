@@ -238,8 +238,10 @@ def _mean(x: Any) -> float:
 
 
 def _shorter(configuration: Configuration) -> Configuration:
-    """The same with the smallest training set and one sample left out: its rows are rows of the whole."""
-    return {key: value[:1] if key in ("sizes", "left_out") else value for key, value in configuration.items()}
+    """The same with small training sets and one sample left out: its rows are rows of the whole."""
+    sizes = configuration["sizes"]
+    short = {**configuration, "sizes": [n for n in sizes if n <= 100] or sizes[:1]}
+    return short | {"left_out": short["left_out"][:1]} if "left_out" in short else short
 
 
 def _common(data: str, pattern: str, kind: str, act: str, **sizes: Any) -> Configuration:
