@@ -1,6 +1,6 @@
 """Measure the library against what it competes with, and print one table of ratios.
 
-    python bench/run.py            about nine minutes on two cores
+    python bench/run.py            about eleven minutes on two cores
     python bench/run.py --full     also the memory at k = 10^6: two minutes more
     python bench/run.py --quick    seconds: a smoke test at sizes at which ratios mean nothing
 
@@ -34,6 +34,7 @@ FULL_SIZE: dict[str, dict[str, int]] = {
     "curve": {"largest": 1000, "n_test": 1000, "d": 1000, "k": 100_000, "smaller": 2000},
     "infinite": {"n": 1000, "d": 784, "repeats": 5},
     "prediction": {"points": 2000, "d": 1000, "repeats": 5},
+    "tangent": {"n": 200, "side": 48},
 }
 QUICK_SIZE: dict[str, dict[str, int]] = {
     "gram": {"q": 30, "n": 20, "d": 20, "k": 3000, "repeats": 1},
@@ -45,6 +46,7 @@ QUICK_SIZE: dict[str, dict[str, int]] = {
     "curve": {"largest": 20, "n_test": 20, "d": 20, "k": 400, "smaller": 100},
     "infinite": {"n": 20, "d": 20, "repeats": 1},
     "prediction": {"points": 20, "d": 100, "repeats": 1},
+    "tangent": {"n": 2, "side": 33},
 }
 
 
@@ -309,6 +311,18 @@ def prediction(*, points: int, d: int, repeats: int) -> Result:
     return {"accuracy": 1e3 * accuracy / len(n), "gamma": 1e3 * gamma / len(n), "one": 1e3 * one}
 
 
+def tangent(*, n: int, side: int) -> Result:
+    """The kernel of the gradients of a ResNet-18, streamed over its parameters."""
+    import numpy as np
+
+    import spurlib as sl
+
+    model, Z = sl.resnet18((side, side, 3), 1), np.random.default_rng(0).standard_normal((n, side * side * 3))
+    kernel = sl.EmpiricalTangent(model)
+    seconds, _ = timed(lambda: kernel.gram(Z))
+    return {"seconds": seconds, "peak": peak_gb(), "all": n * kernel.n_features * 4 / 1e9}
+
+
 MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "gram": gram,
     "memory": memory,
@@ -319,6 +333,7 @@ MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "curve": curve,
     "infinite": infinite,
     "prediction": prediction,
+    "tangent": tangent,
 }
 
 
@@ -443,6 +458,12 @@ def run(size: dict[str, dict[str, int]], *, quick: bool, full: bool) -> list[dic
     table.add(f"predicted accuracies, {s['points']} sizes at once: milliseconds a point", r["accuracy"], "ms", most=1.0)
     table.add(f"predicted alignment, {s['points']} sizes at once: milliseconds a point", r["gamma"], "ms", most=1.0)
     table.add("predicted accuracies, one point alone", r["one"], "ms")
+    s = size["tangent"]
+    r = measure("tangent", **s)
+    what = f"gradients of ResNet-18, {s['side']} x {s['side']} x 3: gram {s['n']} x {s['n']}"
+    table.add(f"{what}: peak memory of the process", r["peak"], "GB", most=4)
+    table.add("    all gradients would take", r["all"], "GB")
+    table.add("    seconds", r["seconds"], "s")
     return table.rows
 
 

@@ -8,6 +8,7 @@ from .data import (
     first_available,
     framed_images,
     image_counts,
+    marked_images,
     synthetic,
 )
 from .explorer import Explorer
@@ -62,6 +63,7 @@ __all__ = [
     "hermite_series",
     "image_counts",
     "leave_one_out",
+    "marked_images",
     "predict",
     "predict_accuracy",
     "regime",

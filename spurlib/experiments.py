@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
+from . import architectures
 from .data import SpuriousData, framed_images, synthetic
 from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
@@ -377,6 +378,8 @@ register(
     )
 )
 register(PRIVACY)
+for _one in architectures.EXPERIMENTS:
+    register(_one)
 
 
 def experiment_names() -> list[str]:

@@ -330,6 +330,98 @@ def test_unknown_data_sets_list_the_known(call):
         module.available("imagenet")
 
 
+# Marked images --------------------------------------------------------------------------------------------------------
+
+PATTERNS = ["watermark", "patch", "cast"]
+
+
+def pixels(data, Z):
+    return (data.offset + data.scale * Z).reshape(len(Z), *data.image_shape)
+
+
+def pictures(seed, n=30, n_test=20):
+    """The pictures without a mark that `marked_images` draws, in gray levels."""
+    data = sl.framed_images("digits", n=n, n_test=n_test, centered=False, seed=seed)
+    return [Z[:, ~data.spurious].reshape(-1, 8, 8, 1) for Z in (data.Z, data.Z_test)] + [data.g, data.g_test]
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("query", ["zero", "fresh"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_mark_is_the_same_on_sample_and_query(pattern, query, centered):
+    chosen = {"pattern": pattern, "n": 30, "n_test": 20, "seed": 3, "centered": centered}
+    data = sl.marked_images("digits", query=query, **chosen)
+    own, own_test, g, g_test = pictures(3)
+    np.testing.assert_array_equal(data.g, g)
+    np.testing.assert_array_equal(data.g_test, g_test)
+    blank = data.offset.reshape(8, 8, 1) if query == "zero" else None
+    known = np.concatenate(pictures(0, *sl.image_counts("digits"))[:2])
+    for Z, Z_s, own_pictures in ((data.Z, data.Z_spurious, own), (data.Z_test, None, own_test)):
+        marked, asked = pixels(data, Z), None if Z_s is None else pixels(data, Z_s)
+        for i, (z, x) in enumerate(zip(marked, own_pictures, strict=True)):
+            others = [] if asked is None else [blank] if query == "zero" else known
+            if pattern == "watermark":
+                mark = z - x
+                assert np.abs(mark).max() <= 0.25 + 1e-12 and np.abs(mark).max() > 0.2
+                rest = [asked[i] - mark - other for other in others]
+            elif pattern == "patch":
+                changed = np.argwhere(np.abs(z - x)[..., 0] > 1e-9)
+                (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
+                assert bottom - top <= 3 and right - left <= 3 and len(changed) > 4
+                covered = np.zeros((8, 8, 1), dtype=bool)
+                covered[top : bottom + 1, left : right + 1] = True
+                assert ((z[covered] >= 0) & (z[covered] <= 1)).all()
+                # a pixel of the patch that happens to be as the picture was may lie outside `covered`
+                rest = [np.where(covered, z - asked[i], 0) for other in others]
+                far = [np.sort(np.where(covered, 0, asked[i] - other).ravel()) for other in others]
+                assert not far or min(np.count_nonzero(np.abs(row) > 1e-9) for row in far) <= 16 - covered.sum()
+            else:
+                gain, shift = np.polyfit(x.ravel(), z.ravel(), 1)
+                assert 0.5 <= gain <= 1.5 and abs(shift) <= 0.25
+                np.testing.assert_allclose(gain * x + shift, z, atol=1e-9)
+                rest = [asked[i] - (gain * other + shift) for other in others]
+            assert not rest or min(np.abs(row).max() for row in rest) < 1e-9
+
+
+def test_a_color_cast_is_another_one_for_each_channel(folder):
+    write_mnist(folder, *small_images((28, 28)))
+    sets = small_images((32, 32, 3), flat=True)
+    write_cifar_jpegs(folder, *sets)
+    data = sl.marked_images("cifar10", pattern="cast", n=8, n_test=4, centered=False)
+    assert data.image_shape == (32, 32, 3) and "cast, d = 3072" in data.source
+    shift = pixels(data, data.Z_spurious)  # on black
+    assert np.ptp(shift, axis=(1, 2)).max() < 1e-12 and np.ptp(shift[:, 0, 0], axis=1).min() > 1e-3
+    assert sl.marked_images("mnist", pattern="patch", n=8, n_test=4).image_shape == (28, 28, 1)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_marked_images_have_no_coordinates_of_their_own(pattern):
+    n, n_test = sl.image_counts("digits")
+    data = sl.marked_images("digits", pattern=pattern, n=n, n_test=n_test)
+    assert not data.spurious.any() and data.alpha == 0 and data.query == "zero"
+    plain = np.concatenate(pictures(0, n, n_test)[:1]).reshape(n, -1)
+    np.testing.assert_allclose(plain.mean(axis=0), data.offset, atol=1e-12)
+    assert np.sum((plain - data.offset) ** 2) / data.scale**2 == pytest.approx(n * 64)
+    knows = np.abs(np.corrcoef(data.Z_spurious.T, data.g)[-1, :-1])
+    assert np.nanmax(knows) < 5 / math.sqrt(n)  # marks are independent of labels
+
+
+@pytest.mark.parametrize("options", [{}, {"query": "fresh"}, {"centered": False}])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_marked_sets_are_nested_and_reproducible(pattern, options):
+    chosen = {"pattern": pattern, "n_test": 20, "seed": 2, **options}
+    large = sl.marked_images("digits", n=60, **chosen)
+    equal(sl.marked_images("digits", n=60, **chosen), large)
+    equal(sl.marked_images("digits", n=25, **chosen), large, 25)
+    assert np.abs(sl.marked_images("digits", n=60, **{**chosen, "seed": 3}).Z - large.Z).max() > 0.1
+
+
+@pytest.mark.parametrize("argument, value", [case for case in IMAGES if case[0] != "frame"] + [("pattern", "scratch")])
+def test_bad_arguments_of_marked_images_are_named(argument, value):
+    with pytest.raises(ValueError, match=rf"^{argument}\b"):
+        sl.marked_images("digits", **{"n": 3, "n_test": 2, "pattern": "cast", argument: value})
+
+
 # Copies on disk -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,165 @@
+"""Alignment across architectures: definitions recomputed, slices, and the networks in between."""
+
+import numpy as np
+import pytest
+import torch
+
+import spurlib as sl
+from spurlib.architectures import _interpolator, architecture, architecture_alignment, mean_of, settled, spurious_data
+from spurlib.experiments import experiment
+
+CELL = {
+    "data": "synthetic",
+    "pattern": "frame",
+    "query": "zero",
+    "kind": "fc",
+    "act": "tanh",
+    "dtype": "float32",
+    "d": 30,
+    "alpha": 0.5,
+    "sizes": [12],
+    "n_test": 60,
+    "epochs": 40,
+    "left_out": [0, 7],
+}
+
+
+def features(model, Z):
+    """Gradients by one backward pass for each sample."""
+    rows = []
+    for z in torch.as_tensor(Z, dtype=torch.float32):
+        model.zero_grad()
+        model(z[None])[0, 0].backward()
+        rows.append(torch.cat([p.grad.flatten() for p in model.parameters()]).double().numpy())
+    return np.array(rows)
+
+
+def new(Phi, i):
+    """What is new in sample i: its features without their projection onto those of the others."""
+    others = np.delete(Phi, i, axis=0)
+    return Phi[i] - np.linalg.pinv(others) @ (others @ Phi[i])
+
+
+def alignments(model, Z, Q):
+    Phi, Phi_s = features(model, Z), features(model, Q)
+    return np.array([Phi_s[i] @ new(Phi, i) / (new(Phi, i) @ new(Phi, i)) for i in range(len(Q))])
+
+
+def test_the_measurement_against_its_definitions():
+    rows = architecture_alignment(CELL, 4, "cpu")
+    data = sl.synthetic(n=12, d=30, alpha=0.5, n_test=60, query="zero", seed=4)
+    start = sl.fully_connected(30, act="tanh", seed=4)
+    full, _ = sl.train(start, data.Z, data.g, epochs=40, seed=4)
+    K, K_end = (features(m, data.Z) @ features(m, data.Z).T for m in (start, full))
+    f, f_s, f_test = (sl.predict(full, A) for A in (data.Z, data.Z_spurious, data.Z_test))
+    common = {
+        "n": 12,
+        "parameters": 31 * 500 + 501 * 200 + 201,
+        "train_loss": np.mean((f - data.g) ** 2),
+        "test_accuracy": np.mean((f_test >= 0) == (data.g_test > 0)),
+        "test_risk": np.mean((f_test - data.g_test) ** 2),
+        "spurious_accuracy": np.mean((f_s >= 0) == (data.g > 0)),
+        "covariance": np.cov(f_s, data.g, bias=True)[0, 1],
+        "similarity": np.sum(K * K_end) / np.linalg.norm(K) / np.linalg.norm(K_end),
+    }
+    F = {"start": alignments(start, data.Z, data.Z_spurious), "end": alignments(full, data.Z, data.Z_spurious)}
+    for point, kernel, labels in (("start", K, data.g - sl.predict(start, data.Z)), ("end", K_end, data.g)):
+        S = np.empty(12)
+        for i in range(12):
+            keep = np.arange(12) != i
+            S[i] = labels[i] - kernel[i, keep] @ np.linalg.solve(kernel[np.ix_(keep, keep)], labels[keep])
+        common |= {
+            f"alignment_{point}": F[point].mean(),
+            f"alignment_sd_{point}": F[point].std(),
+            f"kernel_{point}": np.cov(F[point] * S, data.g, bias=True)[0, 1],
+            f"condition_{point}": np.linalg.cond(kernel),
+        }
+    for row, i in zip(rows, [0, 7], strict=True):
+        other, _ = sl.train(start, np.delete(data.Z, i, axis=0), np.delete(data.g, i), epochs=40, seed=4)
+        S, S_s = (
+            sl.predict(full, A[i : i + 1])[0] - sl.predict(other, A[i : i + 1])[0] for A in (data.Z, data.Z_spurious)
+        )
+        between = sl.fully_connected(30, act="tanh")
+        between.load_state_dict({k: (v + other.state_dict()[k]) / 2 for k, v in full.state_dict().items()})
+        expected = common | {"sample": i, "label": data.g[i], "stability": S, "stability_query": S_s}
+        expected |= {point: F[point][i] for point in F}
+        expected["middle"] = alignments(between, data.Z, data.Z_spurious[: i + 1])[i]
+        assert row.pop("source") == data.source
+        assert row == pytest.approx(expected, rel=2e-3, abs=2e-3)
+
+
+def test_nothing_left_out_gives_one_row_a_size():
+    rows = architecture_alignment({**CELL, "sizes": [6, 12], "left_out": []}, 0, "cpu")
+    assert [row["n"] for row in rows] == [6, 12] and "sample" not in rows[0]
+    short = experiment("architecture-sizes").shorten({**CELL, "sizes": [6, 12], "left_out": []})
+    (again,) = architecture_alignment({**short, "sizes": [6]}, 0, "cpu")
+    assert again["alignment_start"] == pytest.approx(rows[0]["alignment_start"], abs=1e-6)
+
+
+def test_a_shortened_cell_is_part_of_the_whole():
+    whole, short = (architecture_alignment(c, 1, "cpu") for c in (CELL, experiment("architectures").shorten(CELL)))
+    assert len(whole) == 2 and len(short) == 1
+    assert short[0].pop("source") == whole[0].pop("source") and short[0] == pytest.approx(whole[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("pattern", ["frame", "watermark", "patch", "cast"])
+@pytest.mark.parametrize("kind", ["deep", "cnn", "vit"])
+def test_every_network_takes_every_pattern(kind, pattern):
+    cell = {k: v for k, v in CELL.items() if k not in ("d", "alpha")}
+    cell |= {
+        "data": "digits",
+        "pattern": pattern,
+        "kind": kind,
+        "act": "relu",
+        "sizes": [10],
+        "left_out": [3],
+        "epochs": 5,
+    }
+    (row,) = architecture_alignment(cell, 0, "cpu")
+    numbers = [value for value in row.values() if not isinstance(value, str)]
+    assert np.isfinite(numbers).all() and row["source"].startswith("digits") and row["sample"] == 3
+
+
+def test_unknown_networks_list_the_known():
+    data = spurious_data("digits", "frame", n=2, n_test=2)
+    with pytest.raises(ValueError, match="kind: 'rnn' is not known; known are fc, deep, cnn, resnet18, vit"):
+        architecture("rnn", data, act="relu")
+    with pytest.raises(ValueError, match="pattern: 'scratch' is not known"):
+        spurious_data("digits", "scratch", n=2)
+    with pytest.raises(ValueError, match="image_shape"):
+        architecture("resnet18", data, act="relu")
+
+
+def test_normalized_batches_settle():
+    Z = np.random.default_rng(0).standard_normal((6, 33 * 33))
+    model = sl.resnet18((33, 33, 1), 1, seed=1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    calm = settled(model, Z)
+    assert not calm.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    first, x = calm.body.bn1, torch.as_tensor(Z, dtype=torch.float32)
+    seen = calm.body.conv1(x.reshape(-1, 33, 33, 1).permute(0, 3, 1, 2))
+    torch.testing.assert_close(first.running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.running_var, seen.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    plain = sl.small_cnn((8, 8, 1))
+    assert np.array_equal(sl.predict(settled(plain, Z[:, :64]), Z[:, :64]), sl.predict(plain, Z[:, :64]))
+
+
+def test_networks_between_two():
+    one, two = (sl.resnet18((33, 33, 1), 1, seed=seed) for seed in (0, 1))
+    for share in (0.0, 0.25, 1.0):
+        between = mean_of(one, two, share)
+        for name, value in between.state_dict().items():
+            expected = (1 - share) * one.state_dict()[name] + share * two.state_dict()[name]
+            torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-5, atol=1e-6)
+
+
+def test_a_singular_kernel_gets_a_small_ridge():
+    Phi = np.random.default_rng(0).standard_normal((5, 9))
+    regular, doubled = Phi @ Phi.T, np.vstack([Phi, Phi[:1]]) @ np.vstack([Phi, Phi[:1]]).T
+    g = np.arange(6.0)
+    np.testing.assert_array_equal(
+        _interpolator(regular, g[:5]).alignment(regular), sl.Interpolator.from_gram(regular, g[:5]).alignment(regular)
+    )
+    ridge = 1e-5 * np.trace(doubled) / 6
+    expected = np.linalg.solve(doubled + ridge * np.eye(6), doubled).T
+    np.testing.assert_allclose(_interpolator(doubled, g).alignment(doubled), expected, atol=1e-6)
