@@ -77,5 +77,7 @@ def verify(
     rows = rows.merge(tall(errors.reset_index(), "standard_error", point), "left")
     allowed = 3 * rows["standard_error"] + _ROUNDING * (1 + rows["recorded"].abs())
     undefined = rows["measured"].isna() & rows["recorded"].isna()
-    rows["agrees"] = undefined | ((rows["measured"] - rows["recorded"]).abs() <= allowed)
+    same = undefined | (rows["measured"] == rows["recorded"])  # infinite numbers have no difference
+    near = (rows["measured"] - rows["recorded"]).abs() <= allowed
+    rows["agrees"] = same | (near & np.isfinite(rows["recorded"]))
     return rows

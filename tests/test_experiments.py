@@ -343,6 +343,17 @@ def test_verification_of_cells_that_name_different_things(tmp_path):
     assert len(rows) == 2 * 2 * 4 * 2 and (rows["measured"] == rows["recorded"]).all()
 
 
+def test_verification_of_infinite_numbers(tmp_path):
+    def measure(configuration, seed, device):
+        return [row | {"value": np.inf} for row in toy_measure(configuration, seed, device)]
+
+    infinite = replace(TOY, measure=measure)
+    run(infinite, folder=tmp_path, progress=False)
+    assert verify(infinite, "page", folder=tmp_path)["agrees"].all()
+    rows = verify(TOY, "page", folder=tmp_path).set_index("quantity")["agrees"]
+    assert not rows["value"] and rows["square"]
+
+
 def shifted(by, only="value"):
     def measure(configuration, seed, device):
         return [row | {only: row[only] + by} for row in toy_measure(configuration, seed, device)]
