@@ -126,7 +126,7 @@ def nameless(seed, parity=None):
 def shared(f, alpha):
     """By quadrature in the plane: mu_0^2, mu_1^2, the rest of the energy, and the rest at correlation alpha."""
     constant, linear = moment(f) ** 2, moment(f, 1) ** 2
-    whole, part = iterated(f, 1, 1, 1), iterated(f, 1, 1, alpha)
+    whole, part = (iterated(f, 1, 1, rho, nodes=40) for rho in (1, alpha))
     constant, linear = (0.0 if x < 1e-20 * whole else x for x in (constant, linear))
     return constant, linear, whole - constant - linear, part - constant - linear * alpha
 
