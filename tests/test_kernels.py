@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import spurlib as sl
 from spurlib import kernels
+from tests.quadrature import iterated
 
 RHO = np.array([-1, -0.999, -0.5, 0, 0.3, 0.99, 0.99999, 1])
 SCALES = [(0.3, 3.0), (1.0, 1.0), (3.0, 1.7)]
@@ -28,30 +29,6 @@ POWER = sl.Activation(  # its derivative is like the root of |x|
     name="power",
 )
 ACTIVATIONS = [*sl.activation_names(), "h0", "h1+h4", "h1+0.5*h2-2*h3", SQUASHED, POWER]
-
-
-def gauss(edges, n=20):
-    """Nodes and weights for the Gaussian measure on panels; the last axis of `edges` holds their ends."""
-    z, w = np.polynomial.legendre.leggauss(n)
-    z, w = z * (3 - z * z) / 2, w * 1.5 * (1 - z * z)
-    edges = np.sort(np.clip(edges, -9, 9), axis=-1)
-    half = np.diff(edges)[..., None] / 2
-    x = (edges[..., :-1, None] + half * (1 + z)).reshape(*edges.shape[:-1], -1)
-    return x, (half * w).reshape(x.shape) * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-
-
-def iterated(f, s, t, rho):
-    """E[f(s u) f(t v)]: over u, and inside over what v = rho u + r w has besides u."""
-    kinks, r = np.array(f.kinks), math.sqrt(1 - rho * rho)
-    grid = np.linspace(-9, 9, 19)
-    if r == 0:
-        u, p = gauss(np.r_[grid, kinks / s, kinks / t, -kinks / t])
-        return p @ (f(s * u) * f(rho * t * u))
-    meets = np.divide.outer(kinks / t, [rho]).ravel() if rho else np.empty(0)  # rounded off there, on the scale of r
-    steps = np.r_[0, 1, 2, 4, 8] * r
-    u, p = gauss(np.r_[grid, kinks / s, np.add.outer(meets, np.r_[-steps, steps]).ravel()])
-    w, q = gauss(np.concatenate([np.tile(grid[::2], (len(u), 1)), (kinks / t - rho * u[:, None]) / r], axis=1))
-    return p @ (f(s * u) * (q * f(t * (rho * u[:, None] + r * w))).sum(axis=1))
 
 
 def plane(s, t):

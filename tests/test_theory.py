@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import optimize
 
 import spurlib as sl
+from tests.quadrature import iterated, moment
 
 # (energy, mu_0^2, mu_1^2, dual kernel) of activations whose dual kernel has a closed form
 CLOSED = {
@@ -94,26 +97,99 @@ def test_limits_and_order(name):
     np.testing.assert_allclose(finite, limit, rtol=1e-3, atol=1e-5)
 
 
-def simulated(kind, name, n, d, k, alpha, draws=2):
+def nameless(seed, parity=None):
+    """A function no one has named: tanh, a corner, a parabola on half a line, a wave; made even or odd on demand."""
+    rng = np.random.default_rng(seed)
+    a, c, r, q = rng.choice([-1, 1], 4) * rng.uniform(0.3, 1.5, 4)
+    slope, wave = rng.uniform(0.3, 2.5, 2)
+    shift, corner, start, phase = rng.uniform(-1.5, 1.5, 4)
+
+    def f(u):
+        u = np.asarray(u)
+        bent = a * np.tanh(slope * u + shift) + c * np.abs(u - corner)
+        return bent + r / 2 * np.maximum(u - start, 0) ** 2 + q * np.sin(wave * u + phase)
+
+    def df(u):
+        u = np.asarray(u)
+        bent = a * slope / np.cosh(slope * u + shift) ** 2 + c * np.sign(u - corner)
+        return bent + r * np.maximum(u - start, 0) + q * wave * np.cos(wave * u + phase)
+
+    kinks, name = (corner, start), f"nameless {seed}"
+    if parity is None:
+        return sl.Activation(f, df, kinks=kinks, name=name)
+    sign, kinks = (1 if parity == "even" else -1), (corner, start, -corner, -start)
+    return sl.Activation(
+        lambda u: f(u) + sign * f(-u), lambda u: df(u) - sign * df(-u), kinks=kinks, name=f"{name}, {parity}"
+    )
+
+
+def shared(f, alpha):
+    """By quadrature in the plane: mu_0^2, mu_1^2, the rest of the energy, and the rest at correlation alpha."""
+    constant, linear = moment(f) ** 2, moment(f, 1) ** 2
+    whole, part = (iterated(f, 1, 1, rho, nodes=40) for rho in (1, alpha))
+    constant, linear = (0.0 if x < 1e-20 * whole else x for x in (constant, linear))
+    return constant, linear, whole - constant - linear, part - constant - linear * alpha
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([None, "even", "odd"]),
+    st.floats(0.05, 0.95),
+    st.floats(-3, 4).map(lambda x: 10**x),
+)
+@settings(max_examples=40, deadline=None)
+def test_formulas_of_nameless_functions_are_gaussian_integrals(seed, parity, alpha, ratio):
+    act = nameless(seed, parity)
+    _, linear, rest, damped = shared(act, alpha)
+    assert sl.gamma_rf_bound(act, alpha) == pytest.approx(damped / (linear + rest), abs=1e-8)
+    assert sl.gamma_rf(act, alpha, ratio=ratio) == pytest.approx(sharp(linear, rest, damped, alpha, ratio), abs=1e-8)
+    constant, linear, rest, damped = shared(act.derivative, alpha)
+    rest, damped = rest + linear, damped + linear * alpha  # degree one of the slope is not explained
+    assert sl.gamma_ntk(act, alpha) == pytest.approx(alpha * damped / rest, abs=1e-8)
+    finite = alpha * sharp(constant, rest, damped, 1.0, ratio)
+    assert sl.gamma_ntk(act, alpha, ratio=ratio) == pytest.approx(finite, abs=1e-8)
+
+
+def test_an_undeclared_kink_is_seen():
+    act = nameless(0)
+    smooth = sl.Activation(act.f, act.df, kinks=act.kinks[:1])
+    with pytest.raises(ValueError, match="kinks"):
+        sl.gamma_ntk(smooth, 0.5)
+
+
+def simulated(kind, act, n, d, k, alpha, draws=8):
+    """Mean alignment over samples and draws of data and weights, and its standard error."""
     values = []
     for seed in range(draws):
-        data = sl.synthetic(n=n, d=d, alpha=alpha, n_test=1, seed=seed)
-        m = sl.Interpolator(kind(name, d=d, k=k, seed=seed), data.Z, data.g)
+        data = sl.synthetic(n=n, d=d, alpha=alpha, n_test=1, seed=seed, spherical=True)
+        m = sl.Interpolator(kind(act, d=d, k=k, seed=seed), data.Z, data.g)
         values.append(np.diag(m.alignment(data.Z_spurious)).mean())
-    return np.mean(values)
+    return np.mean(values), np.std(values, ddof=1) / math.sqrt(draws)
 
 
-@pytest.mark.parametrize("name, n, alpha", [("relu", 100, 0.5), ("relu", 500, 0.5), ("tanh", 300, 0.75)])
-def test_sharp_law_equals_a_simulation(name, n, alpha):
-    predicted = sl.gamma_rf(name, alpha, ratio=n / 250)
-    assert simulated(sl.RandomFeatures, name, n, 250, 3000, alpha) == pytest.approx(predicted, abs=0.02)
-    assert predicted - sl.gamma_rf_bound(name, alpha) > 0.1  # so the simulation can tell them apart
+# The laws are limits: at a finite size we allow 1 / d (the spread of correlations) and 1 / N (the constant part).
+@pytest.mark.parametrize(
+    "act, n, alpha",
+    [("relu", 125, 0.5), ("relu", 500, 0.5), ("tanh", 300, 0.75), *[(nameless(s), 300, 0.5) for s in (1, 2, 3)]],
+    ids=str,
+)
+def test_sharp_law_equals_a_simulation(act, n, alpha):
+    d = 250
+    predicted = sl.gamma_rf(act, alpha, ratio=n / d)
+    mean, error = simulated(sl.RandomFeatures, act, n, d, 3000, alpha)
+    allowed = 3 * error + 1 / d + 1 / n
+    assert abs(mean - predicted) <= allowed
+    assert predicted - sl.gamma_rf_bound(act, alpha) > 2 * allowed  # so the simulation can tell them apart
 
 
-def test_tangent_law_equals_a_simulation():
-    predicted = sl.gamma_ntk("h1+h2", 0.5, ratio=3)
-    assert simulated(sl.TangentFeatures, "h1+h2", 450, 150, 80, 0.5, draws=1) == pytest.approx(predicted, abs=0.02)
-    assert predicted - sl.gamma_ntk("h1+h2", 0.5) > 0.03
+@pytest.mark.parametrize("act", ["h1+h2", "tanh", *[nameless(s) for s in (1, 3, 6)]], ids=str)
+def test_tangent_law_equals_a_simulation(act):
+    n, d = 450, 150
+    predicted = sl.gamma_ntk(act, 0.5, ratio=n / d)
+    mean, error = simulated(sl.TangentFeatures, act, n, d, 80, 0.5)
+    allowed = 3 * error + 1 / d + 1 / n
+    assert abs(mean - predicted) <= allowed
+    assert predicted - sl.gamma_ntk(act, 0.5) > 2 * allowed
 
 
 def test_floats_in_floats_out_and_arrays_broadcast():

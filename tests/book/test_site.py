@@ -192,6 +192,17 @@ def test_a_solution_opens(visits):
     inside.wait_for(state="visible", timeout=5000)
 
 
+def test_the_alignment_of_random_features_opens_with_statement_number_and_picture(visits):
+    page = visits.open("chapters/alignment-rf.html").page
+    statement, number, picture = page.evaluate(
+        """() => ['#thm-alignment-rf', '#thm-alignment-rf ~ p', '#fig-concentration img'].map(place => {
+            const { top, bottom } = document.querySelector(place).getBoundingClientRect();
+            return [top + scrollY, bottom + scrollY] })"""
+    )
+    assert statement[1] < number[1] < picture[0] < DESK["height"]
+    assert picture[1] < 1.25 * DESK["height"]  # the rest of the picture, a quarter of a screen below
+
+
 def test_search_finds_a_theorem_by_name(visits):
     label = next(label for label in labels(sources(), contents()) if label.kind in ("theorem", "lemma") and label.title)
     query = re.sub(r"[^\w-]+", "+", label.title)
