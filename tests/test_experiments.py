@@ -450,9 +450,17 @@ def test_grids_can_be_stored_and_computed(name, scale):
         if cell["data"] == "synthetic" and cell["kind"] == "ntk":
             mu = act.derivative.coefficients(4)
             assert np.allclose(mu[np.abs(mu) > 1e-12], [1, 1], atol=1e-12)  # h0 + h1 or h0 + h3
-        few = cell["sizes"][:1] if name.startswith("network") else [n for n in cell["sizes"] if n <= 100]
-        assert experiment(name).shorten(cell)["sizes"] == few
-    assert experiment(name).shorten({"sizes": [300, 400]}) == {"sizes": [300]}
+        short = experiment(name).shorten(cell)
+        assert short["sizes"] == cell["sizes"][: len(short["sizes"])] != []
+        assert set(short) == set(cell) and {key for key in cell if short[key] != cell[key]} <= {"sizes", "left_out"}
+
+
+def test_what_verification_runs_again():
+    again = {name: experiment(name).shorten(experiment(name).cells("paper")[0])["sizes"] for name in experiment_names()}
+    most = {name: sizes[-1] for name, sizes in again.items()}
+    assert most["ntk-synthetic"] == most["ntk-cifar10"] == most["wide-synthetic"] == 1000
+    assert most["rf-synthetic"] == most["rf-mnist"] == 500 and most["network-fc-mnist"] == 200
+    assert experiment("rf-cifar10").shorten({"sizes": [300, 400]}) == {"sizes": [300]}  # the smallest at least
 
 
 def refit(Phi, g):
@@ -515,9 +523,9 @@ def test_accuracy_curves_of_images_say_which(tmp_path):
 
 
 def test_rows_of_a_shortened_cell_are_rows_of_the_whole():
-    (cell, *_) = experiment("rf-synthetic").cells("page")
-    cell = {**cell, "k": 500, "n_test": 50, "sizes": [10, 20, 50, 100, 150]}
-    whole, short = (accuracy_curve(c, 1, "cpu") for c in (cell, experiment("rf-synthetic").shorten(cell)))
+    (cell, *_) = experiment("rf-cifar10").cells("page")
+    cell = {**cell, "data": "synthetic", "d": 300, "alpha": 0.5, "k": 500, "n_test": 50, "sizes": [10, 20, 50, 100, 150]}
+    whole, short = (accuracy_curve(c, 1, "cpu") for c in (cell, experiment("rf-cifar10").shorten(cell)))
     assert len(short) == 4
     for left, right in zip(short, whole[:4], strict=True):
         assert left.pop("source") == right.pop("source")
