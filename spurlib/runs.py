@@ -173,6 +173,10 @@ def run(
     A finished cell is kept in a file of its own until the record is written: an interrupted or killed run, run again,
     loses the cells in flight at most. The table does not depend on the order of the cells or on interruptions.
 
+    The provenance has ``seconds``, the computing of all cells together; ``wall_seconds``, the time by the clock that
+    all calls took from one finished cell to the next (what was lost in flight is not counted; None when some cell was
+    kept by a version that did not measure it); and ``cores``, the number of cores of the machine that called.
+
     Parameters
     ----------
     experiment : Experiment
@@ -229,9 +233,11 @@ def run(
     bar = needed("tqdm").tqdm(
         desc=name, total=len(grid), initial=len(cells), unit="cell", disable=not progress, file=sys.stderr
     )
+    last = time.perf_counter()
     try:
         for label, cell in _finished(tasks, jobs, backend, address) if tasks else ():
-            written = sealed(cell | {"commit": code})
+            last, since = (now := time.perf_counter()), now - last
+            written = sealed(cell | {"commit": code, "wall_seconds": round(since, 3)})
             write_atomically(kept / f"{label}.json", written)
             cells[label] = json.loads(written)  # as if it had been kept from an earlier run
             bar.update()
@@ -241,6 +247,7 @@ def run(
     finally:
         bar.close()
     ordered = [cells[label] for label in grid]
+    clocks = [cell["wall_seconds"] for cell in ordered if "wall_seconds" in cell]  # an earlier version kept none
     table, sources = table_of(ordered, experiment)
     provenance = {
         "experiment": experiment.name,
@@ -253,6 +260,8 @@ def run(
         "data": sources,
         "device": sorted({cell["device"] for cell in ordered}),
         "seconds": round(sum(cell["seconds"] for cell in ordered), 3),
+        "wall_seconds": round(sum(clocks), 3) if len(clocks) == len(ordered) else None,
+        "cores": os.cpu_count(),
         "peak_bytes": max(cell["peak_bytes"] for cell in ordered),
         "peak_device_bytes": max(cell["peak_device_bytes"] for cell in ordered),
         "jobs": jobs,

@@ -28,7 +28,7 @@ from spurlib.experiments import (
     network_curve,
     network_stability,
 )
-from spurlib.records import CorruptedRecordError, MissingRecordError, RecordError, StaleRecordError
+from spurlib.records import CorruptedRecordError, MissingRecordError, RecordError, StaleRecordError, sealed, unsealed
 from spurlib.runs import SCALES, Experiment, load, run
 from spurlib.verification import verify
 
@@ -84,6 +84,7 @@ def test_a_run_is_a_table_with_provenance(tmp_path):
     assert made["configurations"] == toy_cells("page") and made["seeds"] == 4
     assert made["data"] == ["toy"] and made["device"] == ["cpu"]
     assert made["seconds"] > 0.03 and made["peak_bytes"] > 10**7
+    assert made["seconds"] <= made["wall_seconds"] < made["seconds"] + 30 and made["cores"] == os.cpu_count()
     assert {"python", "numpy", "torch", "spurlib"} <= set(made["versions"])
     assert str(tmp_path) not in json.dumps(made) and str(ROOT) not in json.dumps(made)
     same(load(TOY, "page", tmp_path).table, record.table)
@@ -172,6 +173,27 @@ def test_an_interrupted_run_keeps_its_finished_cells(tmp_path, monkeypatch, caps
     shown = capsys.readouterr().err
     assert "resuming, 6 of 8 cells were finished before" in shown and "8/8" in shown
     same(resumed.table, run(TOY, folder=tmp_path / "whole", progress=False).table)
+
+
+def test_the_time_by_the_clock_adds_up_over_resumptions(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run(fails_at("b", 2, ZeroDivisionError()), folder=tmp_path, progress=False)
+    kept = sorted((tmp_path / ".cells").rglob("*.json"))
+    before = sum(json.loads(path.read_text())["wall_seconds"] for path in kept)
+    made = run(TOY, folder=tmp_path, progress=False).provenance
+    assert 0.02 < before < made["wall_seconds"] and made["wall_seconds"] >= made["seconds"]
+
+
+def test_cells_kept_without_a_clock_are_used(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run(fails_at("b", 2, ZeroDivisionError()), folder=tmp_path, progress=False)
+    path = next((tmp_path / ".cells").rglob("*.json"))
+    cell = unsealed(path.read_bytes())
+    del cell["wall_seconds"]
+    path.write_bytes(sealed(cell))
+    record = run(TOY, folder=tmp_path, progress=False)
+    assert record.provenance["wall_seconds"] is None
+    same(record.table, run(TOY, folder=tmp_path / "whole", progress=False).table)
 
 
 def test_an_error_names_its_cell(tmp_path):
@@ -461,10 +483,21 @@ def test_grids_can_be_stored_and_computed(name, scale):
         if cell["data"] == "synthetic" and cell["kind"] == "ntk":
             mu = act.derivative.coefficients(4)
             assert np.allclose(mu[np.abs(mu) > 1e-12], [1, 1], atol=1e-12)  # h0 + h1 or h0 + h3
-        few = cell["sizes"][:1] if name.startswith(("network", "privacy")) else [n for n in cell["sizes"] if n <= 100]
-        assert experiment(name).shorten(cell)["sizes"] == few
-    if name != "privacy":
-        assert experiment(name).shorten({"sizes": [300, 400]}) == {"sizes": [300]}
+        short = experiment(name).shorten(cell)
+        assert short["sizes"] == cell["sizes"][: len(short["sizes"])] != []
+        assert set(short) == set(cell) and {key for key in cell if short[key] != cell[key]} <= {
+            "sizes",
+            "left_out",
+            "mus",
+        }
+
+
+def test_what_verification_runs_again():
+    again = {name: experiment(name).shorten(experiment(name).cells("paper")[0])["sizes"] for name in experiment_names()}
+    most = {name: sizes[-1] for name, sizes in again.items()}
+    assert most["ntk-synthetic"] == most["ntk-cifar10"] == most["wide-synthetic"] == 1000
+    assert most["rf-synthetic"] == most["rf-mnist"] == 500 and most["network-fc-mnist"] == 200
+    assert experiment("rf-cifar10").shorten({"sizes": [300, 400]}) == {"sizes": [300]}  # the smallest at least
 
 
 def refit(Phi, g):
@@ -527,9 +560,9 @@ def test_accuracy_curves_of_images_say_which(tmp_path):
 
 
 def test_rows_of_a_shortened_cell_are_rows_of_the_whole():
-    (cell, *_) = experiment("rf-synthetic").cells("page")
-    cell = {**cell, "k": 500, "n_test": 50, "sizes": [10, 20, 50, 100, 150]}
-    whole, short = (accuracy_curve(c, 1, "cpu") for c in (cell, experiment("rf-synthetic").shorten(cell)))
+    (cell, *_) = experiment("rf-cifar10").cells("page")
+    cell |= {"data": "synthetic", "d": 300, "alpha": 0.5, "k": 500, "n_test": 50, "sizes": [10, 20, 50, 100, 150]}
+    whole, short = (accuracy_curve(c, 1, "cpu") for c in (cell, experiment("rf-cifar10").shorten(cell)))
     assert len(short) == 4
     for left, right in zip(short, whole[:4], strict=True):
         assert left.pop("source") == right.pop("source")
