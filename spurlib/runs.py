@@ -247,7 +247,7 @@ def run(
     finally:
         bar.close()
     ordered = [cells[label] for label in grid]
-    clocks = [cell.get("wall_seconds") for cell in ordered]  # cells kept by an earlier version have none
+    clocks: list[Any] = [cell.get("wall_seconds") for cell in ordered]  # cells kept by an earlier version have none
     table, sources = table_of(ordered, experiment)
     provenance = {
         "experiment": experiment.name,
