@@ -221,11 +221,12 @@ def test_damaged_cells_are_measured_again(tmp_path, monkeypatch):
 LONG = replace(TOY, draws={"page": 160, "paper": 1})
 
 
-def killed(folder, log, started):
+def killed(folder, log, started, jobs=1):
     """In a process of its own: say that it begins, and run until killed."""
+    os.setsid()  # a group of its own, with the processes that it starts
     os.environ["TOY_LOG"] = log
     started.set()
-    run(LONG, folder=folder, progress=False)
+    run(LONG, folder=folder, jobs=jobs, progress=False)
 
 
 def test_killed_twenty_times_it_resumes_twenty_times(tmp_path):
@@ -252,6 +253,25 @@ def test_killed_twenty_times_it_resumes_twenty_times(tmp_path):
     again = len(measured(log)) - finished
     assert 0 <= again <= 20  # a kill loses the cell in flight at most
     assert list((tmp_path / ".cells").iterdir()) == []
+
+
+def test_killed_with_its_two_processes_it_resumes(tmp_path):
+    log, cells = tmp_path / "log", lambda: list((tmp_path / ".cells").rglob("*-*.json"))
+    context = multiprocessing.get_context("forkserver")
+    started = context.Event()
+    process = context.Process(target=killed, args=(tmp_path, str(log), started, 2))
+    process.start()
+    patience = time.monotonic() + 60
+    while len(cells()) < 20 and time.monotonic() < patience:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # the run, and the processes of joblib
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    finished = len(cells())
+    assert 20 <= finished < 320
+    record = run(LONG, folder=tmp_path, progress=False)
+    same(record.table, run(LONG, folder=tmp_path / "whole", progress=False).table)
+    assert record.provenance["seconds"] > 0.004 * 320
 
 
 # ---- processes
@@ -309,11 +329,18 @@ def test_two_workers_of_dask_one_killed(tmp_path, serial):
     assert record.provenance["backend"] == "dask"
 
 
-def test_dask_by_the_address_of_a_scheduler(tmp_path, serial):
+def test_dask_by_the_address_of_a_scheduler(tmp_path, toy, serial, capsys):
     dask = pytest.importorskip("dask.distributed")
     with dask.LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
-        record = run(TOY, seeds=8, backend="dask", address=cluster.scheduler_address, folder=tmp_path, progress=False)
+        there = cluster.scheduler_address
+        record = run(TOY, seeds=8, backend="dask", address=there, folder=tmp_path, progress=False)
+        options = ["--backend", "dask", "--address", there, "--seeds", "8", "--folder", str(tmp_path / "other")]
+        assert main(["run", "toy", *options]) == 0
     same(record.table, serial)
+    assert "toy-page: 48 rows in" in capsys.readouterr().out
+    record = load(TOY, "page", tmp_path / "other")
+    same(record.table, serial)
+    assert record.provenance["backend"] == "dask"
 
 
 def test_optional_packages_are_imported_when_needed():
