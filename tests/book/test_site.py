@@ -265,3 +265,20 @@ def test_every_public_name_is_documented(site):
     page = (HTML / "chapters" / "api.html").read_text()
     public = [name for name in spurlib.__all__ if not name.startswith("_")]
     assert [name for name in public if not re.search(rf'id="spurlib\.\w+\.{name}"', page)] == []
+
+
+def test_the_explorer_moves_by_keyboard_and_has_a_table(visits, browser, site):
+    page = visits.open("chapters/predicted-curves.html").page
+    root = page.locator(".spurlib-explorer")
+    said, line = root.locator("output"), root.locator('[data-role="lines"] polyline').first
+    for role, key in (("ratio", "ArrowRight"), ("alpha", "ArrowLeft"), ("act", "ArrowDown")):
+        before = said.inner_text(), line.get_attribute("points")
+        root.locator(f'[data-role="{role}"]').focus()
+        page.keyboard.press(key)
+        assert said.inner_text() != before[0], role
+        assert (line.get_attribute("points") == before[1]) == (role == "ratio"), role
+    plain = browser.new_page(java_script_enabled=False)
+    plain.goto(f"{site}/chapters/predicted-curves.html")
+    assert plain.locator(".spurlib-explorer form").is_hidden()
+    assert plain.locator(".spurlib-explorer table").is_visible()
+    plain.close()
