@@ -12,6 +12,7 @@ from .activations import Activation, activation
 from .data import synthetic
 from .features import RandomFeatures
 from .hermite import gaussian_expectation
+from .interpolation import Interpolator
 from .privacy import gdp_epsilon, gdp_noise, private_regression, reading_bound
 from .runs import Configuration, Experiment, Row
 
@@ -159,14 +160,11 @@ def _kernel(c: Configuration, points: np.ndarray, seed: int, device: str) -> np.
 def _interpolator(K: np.ndarray, g: np.ndarray, at: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Answers at all points, and at the queries without their sample: f_{-i}(z_i^s) = f(z_i^s) - F_i r_i."""
     n = len(g)
-    inverse = np.linalg.inv(K[:n, :n] + 1e-8 * np.trace(K[:n, :n]) / n * np.eye(n))
-    weights = inverse @ g
-    f, residual = K[:, :n] @ weights, weights / np.diag(inverse)
-    unseen = {}
+    m = Interpolator.from_gram(K[:n, :n], g, ridge=1e-8 * np.trace(K[:n, :n]) / n)
+    f, unseen = m.predict(K[:, :n]), {}
     for query in _QUERIES:
-        own = np.arange(len(at[query]))
-        F = np.einsum("ij,ji->i", K[at[query], :n], inverse[:, own])
-        unseen[query] = f[at[query]] - F * residual[own]
+        F = m.alignment(K[at[query], :n]).diagonal()
+        unseen[query] = f[at[query]] - F * m.loo_residuals[: len(F)]
     return f, unseen
 
 
