@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import fraction, positive
+from ._checks import fraction, positive
 
 __all__ = [
     "DataNotAvailableError",

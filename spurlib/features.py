@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ._arrays import Array, device_of, like, positive, tensor
+from ._checks import Array, device_of, like, positive, tensor
 from .activations import Activation, activation
 
 __all__ = ["EmpiricalTangent", "RandomFeatures", "TangentFeatures"]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ._arrays import Array, like, tensor
+from ._checks import Array, like, tensor
 
 __all__ = ["Interpolator", "Kernel", "SingularKernelError"]
 

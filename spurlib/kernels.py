@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 
-from ._arrays import Array, like, tensor
+from ._checks import Array, like, tensor
 from .activations import Activation, activation, activation_names
 from .hermite import _converged, _recurrence, _values
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from ._arrays import Array, device_of, like, positive, tensor
+from ._checks import Array, device_of, like, positive, tensor
 from .activations import Activation, activation
 
 __all__ = [

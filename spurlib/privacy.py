@@ -15,7 +15,7 @@ from scipy.linalg import cholesky
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
-from ._arrays import positive
+from ._checks import positive
 
 __all__ = [
     "PrivateRun",

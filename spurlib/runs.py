@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from . import records
-from ._arrays import device_of, positive
+from ._checks import device_of, positive
 from ._machine import commit, peak_bytes, versions
 from .records import Record, canonical, checksum, needed, records_folder, sealed, unsealed, write_atomically
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import positive
+from ._checks import positive
 from ._spectrum import Spectrum
 from .activations import Activation, activation
 

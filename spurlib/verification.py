@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import positive
+from ._checks import positive
 from .records import RecordError
 from .runs import Experiment, coordinates, load, table_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spurlib._arrays import device_of, fraction, like, positive, tensor
+from spurlib._checks import device_of, fraction, like, positive, tensor
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""The checks of arguments, each written once: bad input becomes a ``ValueError`` that names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = [
+    "Array",
+    "choice",
+    "device_of",
+    "fraction",
+    "integer",
+    "like",
+    "number",
+    "numbers",
+    "one_given",
+    "plain",
+    "positive",
+    "precision",
+    "seed_of",
+    "symmetric",
+    "tensor",
+]
+
+Array = Any
+"""A numpy array or a torch tensor."""
+
+MOST_SEED = 2**63 - 1
+"""The largest seed: every generator of numpy and torch takes it as it is."""
+
+
+def tensor(
+    x: Array,
+    name: str,
+    *,
+    ndim: int,
+    columns: int | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> torch.Tensor:
+    """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it."""
+    t = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(_native(x, name))
+    if t.layout != torch.strided or t.is_meta or t.is_quantized:
+        raise ValueError(f"{name} must be a dense tensor that holds its numbers, got {_kind(t)}")
+    if t.is_complex() or (t.dtype == torch.bool and ndim > 1):
+        raise ValueError(f"{name} must hold real numbers, got dtype {t.dtype}")
+    if t.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {tuple(t.shape)}")
+    if t.numel() == 0:
+        raise ValueError(f"{name} is empty: its shape is {tuple(t.shape)}")
+    if columns is not None and t.shape[-1] != columns:
+        raise ValueError(f"{name} must have {columns} columns, got shape {tuple(t.shape)}")
+    out = t.to(device=device, dtype=dtype)
+    if not torch.isfinite(out).all():
+        if torch.isfinite(t).all():
+            raise ValueError(f"{name} holds numbers too large for {dtype}")
+        raise ValueError(f"{name} holds NaN or infinite values")
+    return out
+
+
+def _native(x: Any, name: str) -> np.ndarray:
+    """What numpy makes of `x`, in a dtype and a byte order that torch takes."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(f"{name} has masked entries: fill or drop them first")
+    try:
+        a = np.asarray(x, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers, got {_kind(x)}: {error}") from error
+    if a.dtype.kind not in "biufc":
+        raise ValueError(f"{name} must be an array of numbers, got {_kind(x)}")
+    if a.dtype.kind == "f" and a.dtype.itemsize > 8:
+        a = a.astype(np.float64)
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
+
+
+def _kind(x: Any) -> str:
+    """The type of `x`, with its dtype where it has one."""
+    dtype = getattr(x, "dtype", None)
+    layout = f", {x.layout}, on {x.device}" if isinstance(x, torch.Tensor) else ""
+    return type(x).__name__ + (f" of dtype {dtype}{layout}" if dtype is not None else "")
+
+
+def like(t: torch.Tensor, x: Array) -> Array:
+    """Return tensor `t` as the kind of array that `x` is: a tensor on its device, or a numpy array."""
+    return t.to(x.device) if isinstance(x, torch.Tensor) else t.cpu().numpy()
+
+
+def device_of(device: Any) -> torch.device:
+    """Check that a device is there and is one that this library computes on, and return it."""
+    try:
+        d = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device {device!r} is not known to torch: use 'cpu' or 'cuda'") from error
+    if d.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', where float64 is computed; got {device!r}")
+    if d.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device: use device='cpu'")
+    if d.type == "cuda" and d.index is not None and d.index >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return d
+
+
+def precision(dtype: Any, name: str = "dtype") -> torch.dtype:
+    """Return ``torch.float32`` or ``torch.float64``, given as such, by name, or as numpy has it."""
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if isinstance(dtype, torch.dtype):
+        found = str(dtype).removeprefix("torch.")
+    else:
+        try:
+            found = np.dtype(dtype).name if dtype is not None else "None"
+        except TypeError:
+            found = str(dtype)
+    if found not in known:
+        raise ValueError(f"{name} must be torch.float32 or torch.float64, got {dtype!r}")
+    return known[found]
+
+
+def choice(value: Any, name: str, allowed: Collection[str]) -> str:
+    """Return one of several words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+    return value
+
+
+def one_given(**given: Any) -> None:
+    """Raise unless exactly one of several arguments is not None."""
+    if sum(value is not None for value in given.values()) != 1:
+        raise ValueError(f"{' and '.join(given)}: give exactly one of them")
+
+
+def integer(value: Any, name: str, *, least: int, most: int | None = None) -> int:
+    """Return an ``int`` from `least` to `most`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        kind = {0: "nonnegative", 1: "positive"}.get(least) if most is None else None
+        wanted = f"a {kind} integer" if kind else f"an integer of at least {least}"
+        wanted += "" if most is None else f" and at most {most}"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return int(value)
+
+
+def positive(value: Any, name: str) -> int:
+    """Return a size as a positive ``int``."""
+    return integer(value, name, least=1)
+
+
+def seed_of(value: Any, name: str = "seed") -> int:
+    """Return a seed: an integer that numpy and torch both take whole."""
+    return integer(value, name, least=0, most=MOST_SEED)
+
+
+def numbers(
+    value: Any,
+    name: str,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    finite: bool = True,
+    whole: bool = False,
+) -> np.ndarray:
+    """Return a float64 array of real numbers within bounds (`above` and `below` are excluded), NaN never."""
+    try:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().numpy()
+        x = _native(value, name)
+    except (ValueError, TypeError, RuntimeError, OverflowError):
+        x = np.empty(0)
+    right = x.size > 0 and x.dtype.kind in "iuf"
+    if right:
+        x = x.astype(np.float64)
+        right = not np.isnan(x).any() and not (finite and np.isinf(x).any())
+    for bound, inside in (
+        (above, lambda: (x > above).all()),
+        (least, lambda: (x >= least).all()),
+        (below, lambda: (x < below).all()),
+        (whole or None, lambda: (np.isinf(x) | (x == np.floor(x))).all()),
+    ):
+        right = right and (bound is None or bool(inside()))
+    if not right:
+        raise ValueError(f"{name} must be {_range(above, least, below, finite, whole)}, got {value!r}")
+    return x
+
+
+def number(value: Any, name: str, **bounds: Any) -> float:
+    """Return one real number within bounds, as `numbers` takes them."""
+    x = numbers(value, name, **bounds)
+    if x.ndim:
+        raise ValueError(f"{name} must be one number, got an array of shape {x.shape}")
+    return float(x)
+
+
+def _range(above: float | None, least: float | None, below: float | None, finite: bool, whole: bool) -> str:
+    kind = "an integer" if whole else "a finite number" if finite and below is None else "a number"
+    low = (
+        ""
+        if above is None and least is None
+        else f" above {above:g}"
+        if above is not None
+        else f" of at least {least:g}"
+    )
+    if above is not None and below is not None:
+        return f"{kind} strictly between {above:g} and {below:g}"
+    return kind + low + ("" if below is None else f" and below {below:g}")
+
+
+def fraction(value: Any, name: str) -> float:
+    """Return a number strictly between 0 and 1."""
+    return number(value, name, above=0.0, below=1.0)
+
+
+def plain(x: Any) -> Any:
+    """A ``float`` for an array without axes, else the array."""
+    return float(x) if np.ndim(x) == 0 else x
+
+
+def symmetric(x: Any, name: str) -> np.ndarray:
+    """Return a square, symmetric, finite float64 matrix of numpy."""
+    a = tensor(x, name, ndim=2).cpu().numpy()
+    if a.shape[0] != a.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {a.shape}")
+    if np.abs(a - a.T).max() > 1e-4 * np.abs(a).max():
+        raise ValueError(
+            f"{name} must be symmetric: the largest difference of two entries is {np.abs(a - a.T).max():.3g}"
+        )
+    return a
