@@ -28,6 +28,7 @@ from .networks import (
 )
 from .plotting import COLORS, figure_style, size_axis
 from .predictions import Prediction, predict_accuracy
+from .recorded import recorded
 from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "marked_images",
     "predict",
     "predict_accuracy",
+    "recorded",
     "regime",
     "resnet18",
     "size_axis",

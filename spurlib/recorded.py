@@ -1,0 +1,99 @@
+"""Results of a page that need pictures the package does not hold: recorded once, computed again where they are here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import data as _data
+from .records import (
+    CorruptedRecordError,
+    MissingRecordError,
+    StaleRecordError,
+    records_folder,
+    sealed,
+    unsealed,
+    write_atomically,
+)
+
+__all__ = ["recorded"]
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_ROUNDING = 1e-6  # agreement of what is computed again with what was recorded, relative to the largest entry
+
+Results = Mapping[str, Any]
+
+
+def recorded(
+    name: str, compute: Callable[[], Results], *, data: str, classes: Sequence[int] | None = None
+) -> dict[str, np.ndarray]:
+    """Return a recorded result of a page, after computing it again where its pictures are at hand.
+
+    A page so shows the same numbers on every machine, and where the pictures can be had they are checked.
+
+    Parameters
+    ----------
+    name : str
+        Name of the result: lower-case words joined by ``-``. It is stored in ``pages/NAME.json`` of the folder of the
+        records.
+    compute : callable
+        Without arguments; returns a dict of numbers, or of arrays or lists of numbers, by name. It is called where
+        `data` are at hand, and its results must then agree with the record to 1e-6 of the largest entry of each.
+    data, classes
+        The pictures that `compute` needs, as for `framed_images`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The record: also where `compute` was called. Without a record, what `compute` returns, which is then recorded.
+
+    Raises
+    ------
+    MissingRecordError
+        There is no record, and the pictures are not at hand.
+    CorruptedRecordError
+        The record was truncated or edited.
+    StaleRecordError
+        What was computed does not agree with the record: delete the record to make it anew.
+    ValueError
+        A name of another form.
+
+    Examples
+    --------
+    >>> import spurlib as sl
+    >>> found = sl.recorded("example-cats", lambda: {"mean": 0.5}, data="cifar10")  # doctest: +SKIP
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"name must be lower-case words joined by '-', got {name!r}")
+    path = records_folder() / "pages" / f"{name}.json"
+    kept = unsealed(path.read_bytes()) if path.is_file() else {}
+    if kept is None or (kept and kept.get("record") != name):
+        raise CorruptedRecordError(f"result {name!r}: {path} was truncated or edited; delete it to make it anew")
+    old = {key: np.asarray(value) for key, value in kept.get("results", {}).items()}
+    if not _data.available(data, classes):
+        if not kept:
+            raise MissingRecordError(f"result {name!r} is not in {path.parent}, and {data!r} is not here to compute it")
+        return old
+    new = {key: np.asarray(value, dtype=float) for key, value in compute().items()}
+    if not kept:
+        results = {key: value.tolist() for key, value in new.items()}
+        write_atomically(path, sealed({"record": name, "data": data, "results": results}))
+        return new
+    _compare(name, old, new)
+    return old
+
+
+def _compare(name: str, old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> None:
+    if old.keys() != new.keys():
+        raise StaleRecordError(f"result {name!r} has the entries {sorted(old)}, the page computes {sorted(new)}")
+    for key, value in new.items():
+        if value.shape != old[key].shape:
+            raise StaleRecordError(f"result {name!r}: {key} has shape {old[key].shape}, the page's is {value.shape}")
+        off, size = np.abs(value - old[key]), np.abs(old[key]).max(initial=0.0)
+        if not (off <= _ROUNDING * size).all():
+            raise StaleRecordError(
+                f"result {name!r}: {key} differs from the record by {off.max():.3g}, with entries up to {size:.3g}"
+            )
