@@ -1,0 +1,159 @@
+"""Samples with a core and a spurious part, and Gaussian or spherical ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .._checks import choice, fraction, number, numbers, positive, seed_of
+
+QUERIES = ("fresh", "zero")
+
+
+@dataclass(frozen=True)
+class SpuriousData:
+    """Training samples z = [x, y] with labels of x, their spurious queries, and a test set.
+
+    Attributes
+    ----------
+    Z : ndarray, shape (n, d)
+        Training samples.
+    g : ndarray, shape (n,)
+        Training labels, -1 or +1; they depend on the core alone. Images of more than two classes: 0.0, 1.0, ..., the
+        position of the class.
+    Z_spurious : ndarray, shape (n, d)
+        Spurious queries: row i has the spurious part of sample i and another core (see `query`).
+    Z_test : ndarray, shape (n_test, d)
+        Test samples, cores and spurious parts both fresh.
+    g_test : ndarray, shape (n_test,)
+        Test labels.
+    spurious : ndarray of bool, shape (d,)
+        True at the spurious coordinates.
+    query : str
+        ``"fresh"``: the other core is drawn anew; ``"zero"``: it is zero.
+    source : str
+        Where the data come from, and which copy.
+    image_shape : tuple of int
+        Height, width and channels of a framed image; empty for synthetic data.
+    offset, scale : ndarray of shape (d,), float
+        A framed image has pixels ``offset + scale * z``, in [0, 1].
+    u : ndarray, shape (d_x,)
+        Direction of the teacher, for synthetic data; empty for images.
+    """
+
+    Z: np.ndarray
+    g: np.ndarray
+    Z_spurious: np.ndarray
+    Z_test: np.ndarray
+    g_test: np.ndarray
+    spurious: np.ndarray
+    query: str
+    source: str
+    image_shape: tuple[int, ...] = ()
+    offset: np.ndarray = field(default_factory=lambda: np.empty(0))
+    scale: float = 1.0
+    u: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def alpha(self) -> float:
+        """Share of spurious coordinates, d_y / d."""
+        return float(self.spurious.mean())
+
+    def image(self, z: np.ndarray) -> np.ndarray:
+        """One sample, shape (d,), as a picture with values in [0, 1], shape (height, width) or (height, width, 3)."""
+        if not self.image_shape:
+            raise ValueError("image: these data are not images")
+        z = numbers(z, "z")
+        if z.shape != self.spurious.shape:
+            raise ValueError(f"z must be one sample of shape {self.spurious.shape}, got {z.shape}")
+        picture = np.clip(self.offset + self.scale * z, 0.0, 1.0).reshape(self.image_shape)
+        return picture[..., 0] if self.image_shape[-1] == 1 else picture
+
+
+def synthetic(
+    *,
+    n: int,
+    d: int,
+    alpha: float,
+    n_test: int = 1000,
+    label_noise: float = 0.0,
+    query: str = "fresh",
+    spherical: bool = False,
+    seed: int = 0,
+) -> SpuriousData:
+    r"""Gaussian or spherical samples, labels :math:`g = \mathrm{sign}(u^\top x)` of the core.
+
+    Parameters
+    ----------
+    n, n_test : int
+        Numbers of training and test samples.
+    d : int
+        Dimension of a sample.
+    alpha : float
+        Share of the spurious coordinates, in (0, 1); d_y is alpha d, rounded. They are the last ones.
+    label_noise : float
+        Probability, in [0, 1/2], with which a label (training and test) is flipped.
+    query : {"fresh", "zero"}
+        The core of a spurious query: drawn anew, or zero.
+    spherical : bool
+        False: standard Gaussian samples. True: the same, with the core scaled to the norm :math:`\sqrt{d_x}` and the
+        spurious part to :math:`\sqrt{d_y}`: both uniform on spheres, as the theorems of the book assume.
+    seed : int
+        Seed of everything, the direction u (uniform on the unit sphere) included. Training sets are nested: the first
+        samples of a larger one are the smaller one, at equal seed and d.
+
+    Returns
+    -------
+    SpuriousData
+
+    Raises
+    ------
+    ValueError
+        A size below 1, alpha or label_noise out of range, an unknown query, or alpha so extreme that a part is empty.
+    """
+    n, d, n_test = positive(n, "n"), positive(d, "d"), positive(n_test, "n_test")
+    alpha = fraction(alpha, "alpha")
+    d_y = round(alpha * d)
+    if not 0 < d_y < d:
+        raise ValueError(f"alpha = {alpha} leaves one of the two parts of a sample empty at d = {d}")
+    label_noise = number(label_noise, "label_noise", least=0.0)
+    if label_noise > 0.5:
+        raise ValueError(f"label_noise must lie in [0, 1/2], got {label_noise!r}")
+    query, d_x = choice(query, "query", QUERIES), d - d_y
+    teacher, train, test, core, flips, test_flips = generators(seed, 6)
+    u = teacher.standard_normal(d_x)
+    u /= np.linalg.norm(u)
+
+    def labels(Z: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+        clean = np.where(Z[:, :d_x] @ u >= 0, 1.0, -1.0)
+        return np.where(noise.random(len(Z)) < label_noise, -clean, clean)
+
+    def parts(A: np.ndarray) -> np.ndarray:
+        return A * (math.sqrt(A.shape[1]) / np.linalg.norm(A, axis=1, keepdims=True)) if spherical else A
+
+    def samples(rng: np.random.Generator, count: int) -> np.ndarray:
+        A = rng.standard_normal((count, d))
+        return np.hstack([parts(A[:, :d_x]), parts(A[:, d_x:])])
+
+    Z, Z_test = samples(train, n), samples(test, n_test)
+    Z_spurious = Z.copy()
+    Z_spurious[:, :d_x] = parts(core.standard_normal((n, d_x))) if query == "fresh" else 0.0
+    spurious = np.arange(d) >= d_x
+    return SpuriousData(
+        Z=Z,
+        g=labels(Z, flips),
+        Z_spurious=Z_spurious,
+        Z_test=Z_test,
+        g_test=labels(Z_test, test_flips),
+        spurious=spurious,
+        query=query,
+        source=f"{'uniform on spheres' if spherical else 'standard Gaussian'}, d = {d}",
+        u=u,
+    )
+
+
+def generators(seed: int, count: int) -> list[np.random.Generator]:
+    """Independent generators, all from one seed."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed_of(seed)).spawn(count)]

@@ -1,0 +1,532 @@
+"""Image data sets: those inside the package, those of the data folder, how their files are checked and downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._checks import choice, integer
+
+PATIENCE = 15.0  # seconds after which a download inside a page is given up
+_DAY = 86_400.0  # seconds after which the folder of another download counts as left behind
+
+Split = tuple[np.ndarray, np.ndarray]
+"""Images, shape (n, height, width, channels), uint8, and class labels, shape (n,)."""
+
+Loaded = tuple[Split, Split, str]
+"""Training images, test images, and where they come from."""
+
+
+class DataNotAvailableError(FileNotFoundError):
+    """A data set is neither on disk nor to be downloaded; the message says where it was looked for and why."""
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """One form in which a data set may lie in the data folder."""
+
+    problems: Callable[[Path], list[str]]
+    load: Callable[[Path, tuple[int, ...]], Loaded]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """What is known of an image data set before it is loaded."""
+
+    classes: tuple[int, ...]
+    frame: int
+    levels: int
+    copies: tuple[_Copy, ...] = ()
+    torchvision_name: str = ""
+
+
+# Inside the package ---------------------------------------------------------------------------------------------------
+
+
+def _load_digits() -> Loaded:
+    with (files(__package__) / "digits.npz").open("rb") as file, np.load(file) as stored:
+        images, labels = stored["images"][..., None], stored["labels"].astype(int)
+    test = np.arange(len(labels)) % 5 == 4
+    source = "digits (8 x 8 images, embedded in spurlib; from scikit-learn)"
+    return (images[~test], labels[~test]), (images[test], labels[test]), source
+
+
+def _load_ones_and_sevens() -> Loaded:
+    """The digits 1 and 7 of MNIST in the order of the official files: labels of 1 byte, then pictures of 784 bytes."""
+    content = lzma.decompress((files(__package__) / "mnist_1_7.xz").read_bytes())
+    train, count = 13_007, 15_170
+    labels = np.frombuffer(content, np.uint8, count).astype(int)
+    images = np.frombuffer(content, np.uint8, offset=count).reshape(count, 28, 28, 1)
+    return (images[:train], labels[:train]), (images[train:], labels[train:]), "MNIST"
+
+
+_EMBEDDED: dict[str, tuple[Sequence[int], Callable[[], Loaded]]] = {
+    "digits": (range(10), _load_digits),
+    "mnist": ((1, 7), _load_ones_and_sevens),
+}
+
+
+def _is_embedded(name: str, chosen: tuple[int, ...]) -> bool:
+    return name in _EMBEDDED and set(chosen) <= set(_EMBEDDED[name][0])
+
+
+# In the data folder ---------------------------------------------------------------------------------------------------
+
+# The MD5 digests of the files as their authors published them, MNIST's unpacked.
+_OFFICIAL = {
+    "MNIST/raw": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "cifar-10-batches-py": {
+        "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
+}
+
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_JPEG_COUNTS = {"train": 5000, "test": 1000}  # pictures of each class
+
+# The first digits of the SHA-256 of all files of a class, one after another, in the JPEG copy that the book used.
+_JPEG_DIGESTS = {
+    "train": "6103f270b648 a9acca5d4817 44023a6ee430 f94aa88bead0 156a92cd103c "
+    "579a9761ea1d bcdb6434d22f a88ee3dee919 aacc935dcd3a 952dcaa4351a",
+    "test": "aa0f3f0ea709 19aec3ffc5cc f10cf427ba2a 619a9ce79c7d 2c6e461252c3 "
+    "131ce34c7895 48a76d36a48e b5d67a53e2a1 0567d72a7de2 a8424fdaa462",
+}
+
+
+def data_folder() -> Path:
+    """Return the folder of the image data: ``$SPURLIB_DATA``, or ``~/.cache/spurlib``.
+
+    Raises
+    ------
+    DataNotAvailableError
+        The home directory is not known.
+    """
+    try:
+        return Path(os.environ.get("SPURLIB_DATA") or "~/.cache/spurlib").expanduser().absolute()
+    except RuntimeError as error:
+        raise DataNotAvailableError(f"{error} Set SPURLIB_DATA to the folder of the image data.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse to create the folder that SPURLIB_DATA names: if it is not there, the name is probably mistyped."""
+    if os.environ.get("SPURLIB_DATA") and not os.path.isdir(folder):
+        raise DataNotAvailableError(
+            f"SPURLIB_DATA names {folder}, which is not a folder: correct the variable, or create the folder"
+        )
+
+
+def _not_installed(module: str) -> list[str]:
+    if find_spec(module) is not None:
+        return []
+    return [f'{module} is not installed: run `pip install ".[images]"` in the checkout of spurlib']
+
+
+def _official_problems(folder: Path, where: str) -> list[str]:
+    """What keeps the official files of a data set from being used; empty if they are complete."""
+    problems = {name: _problem(folder / where / name, md5) for name, md5 in _OFFICIAL[where].items()}
+    if all(problem == "is missing" for problem in problems.values()):
+        return [f"{where} holds none of the official files"]
+    return [f"{where}/{name} {problem}" for name, problem in problems.items() if problem]
+
+
+def _problem(path: Path, md5: str) -> str:
+    """What is wrong with a file, or ""."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is not a file"
+        digest = _md5(path, found.st_size, found.st_mtime_ns)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if digest == md5:
+        return ""
+    return "is empty" if not found.st_size else f"is not the official file: it has {found.st_size} bytes, MD5 {digest}"
+
+
+@lru_cache(maxsize=64)
+def _md5(path: Path, size: int, modified: int) -> str:
+    """The digest of a file; its size and its time of modification tell whether it has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _mnist_problems(folder: Path) -> list[str]:
+    return _official_problems(folder, "MNIST/raw")
+
+
+def _load_mnist(folder: Path, chosen: tuple[int, ...]) -> Loaded:
+    def split(name: str) -> Split:
+        images, labels = (folder / "MNIST/raw" / f"{name}-{part}-ubyte" for part in ("images-idx3", "labels-idx1"))
+        pixels = np.frombuffer(images.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28, 1)
+        return pixels, np.frombuffer(labels.read_bytes(), np.uint8, offset=8).astype(int)
+
+    return split("train"), split("t10k"), "MNIST"
+
+
+def _batches_problems(folder: Path) -> list[str]:
+    return _official_problems(folder, "cifar-10-batches-py") or _not_installed("torchvision")
+
+
+def _load_batches(folder: Path, chosen: tuple[int, ...]) -> Loaded:
+    try:
+        from torchvision.datasets import CIFAR10
+    except Exception as error:  # a torchvision that does not fit torch fails in many ways
+        raise DataNotAvailableError(f"torchvision cannot be imported: {type(error).__name__}: {error}") from error
+
+    splits = [CIFAR10(str(folder), train=train, download=False) for train in (True, False)]
+    train, test = ((s.data, np.array(s.targets)) for s in splits)
+    return train, test, "CIFAR-10 (official batches)"
+
+
+def _pictures(folder: Path) -> list[Path]:
+    # ordered by name, as text: the order in which the book's records were drawn
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return sorted(pictures, key=lambda path: path.name)
+
+
+def _jpeg_problems(folder: Path) -> list[str]:
+    """What keeps a JPEG copy from being used: a class takes its number from the place of its name among the ten."""
+    problems = []
+    try:
+        for split, count in _JPEG_COUNTS.items():
+            where = f"cifar10-images/{split}"
+            folders = [path.name for path in (folder / where).iterdir() if path.is_dir() and path.name[0] != "."]
+            if unknown := sorted(set(folders) - set(_CIFAR10_CLASSES)):
+                problems.append(f"{where} holds folders that are no classes of CIFAR-10: {', '.join(unknown)}")
+            for name in _CIFAR10_CLASSES:
+                held = len(_pictures(folder / where / name)) if name in folders else 0
+                if held != count:
+                    problems.append(f"{where}/{name} holds {held} pictures instead of {count}")
+    except FileNotFoundError as error:
+        problems.append(f"{Path(error.filename).relative_to(folder)} is missing")
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+    return problems or _not_installed("PIL")
+
+
+def _load_jpegs(folder: Path, chosen: tuple[int, ...]) -> Loaded:
+    from PIL import Image
+
+    def picture(path: Path, content: bytes) -> np.ndarray:
+        try:
+            pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.uint8)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataNotAvailableError(f"{path} is not a picture that can be read: replace it ({error})") from error
+        if pixels.shape != (32, 32, 3):
+            raise DataNotAvailableError(
+                f"{path} has {pixels.shape[0]} x {pixels.shape[1]} pixels, not 32 x 32: replace it"
+            )
+        return pixels
+
+    digests: list[str] = []
+
+    def split(name: str) -> Split:
+        images: list[np.ndarray] = []
+        labels: list[int] = []
+        for c in chosen:
+            digest = hashlib.sha256()
+            for path in _pictures(folder / "cifar10-images" / name / _CIFAR10_CLASSES[c]):
+                content = path.read_bytes()
+                digest.update(content)
+                images.append(picture(path, content))
+                labels.append(c)
+            digests.append(digest.hexdigest()[:12])
+        return np.stack(images), np.array(labels)
+
+    train, test = split("train"), split("test")
+    if digests == [_JPEG_DIGESTS[name].split()[c] for name in ("train", "test") for c in chosen]:
+        return train, test, "CIFAR-10 (JPEG copy)"
+    mark = hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
+    return train, test, f"CIFAR-10 (pictures with digest {mark})"
+
+
+_SETS: dict[str, ImageSet] = {
+    "cifar10": ImageSet(
+        classes=(3, 8),
+        frame=8,
+        levels=255,
+        copies=(_Copy(_batches_problems, _load_batches), _Copy(_jpeg_problems, _load_jpegs)),
+        torchvision_name="CIFAR10",
+    ),
+    "digits": ImageSet(classes=(1, 7), frame=3, levels=16),
+    "mnist": ImageSet(
+        classes=(1, 7),
+        frame=10,
+        levels=255,
+        copies=(_Copy(_mnist_problems, _load_mnist),),
+        torchvision_name="MNIST",
+    ),
+}
+
+
+def image_set(name: Any) -> ImageSet:
+    """What is known of a data set."""
+    return _SETS[choice(name, "name", _SETS)]
+
+
+def classes_of(name: Any, classes: Sequence[int] | None) -> tuple[int, ...]:
+    """The chosen classes of a data set, in the order given."""
+    known = image_set(name)
+    if classes is None:
+        return known.classes
+    try:
+        chosen = tuple(integer(c, "classes", least=0, most=9) for c in classes)
+    except (TypeError, ValueError):
+        chosen = ()
+    if len(chosen) < 2 or len(set(chosen)) != len(chosen):
+        raise ValueError(f"classes must be two or more different integers from 0 to 9, got {classes!r}")
+    return chosen
+
+
+def look(name: str, folder: Path) -> tuple[_Copy | None, list[str]]:
+    """The first complete copy of a data set in a folder, or what is wrong with all of them."""
+    problems: list[str] = []
+    for copy in _SETS[name].copies:
+        if not (found := copy.problems(folder)):
+            return copy, []
+        problems += found
+    return None, problems
+
+
+def available(name: str, classes: Sequence[int] | None = None) -> bool:
+    """Whether the images of some classes can be had without a download.
+
+    Parameters
+    ----------
+    name : {"mnist", "cifar10", "digits"}
+        The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package; of the others the
+        files in `data_folder` must be there and be the right ones.
+    classes : sequence of int, optional
+        As for `framed_images`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        An unknown name, wrong classes.
+    """
+    if _is_embedded(name, classes_of(name, classes)):
+        return True
+    try:
+        return look(name, data_folder())[0] is not None
+    except DataNotAvailableError:
+        return False
+
+
+# Downloads ------------------------------------------------------------------------------------------------------------
+
+# Run by another process, which can be stopped and whose output is its own; nothing of spurlib is needed there.
+_DOWNLOAD = """
+import contextlib, socket, sys
+socket.setdefaulttimeout(60)
+try:
+    with contextlib.redirect_stdout(sys.stderr):
+        import torchvision.datasets
+        getattr(torchvision.datasets, sys.argv[1])(sys.argv[2], download=True)
+except Exception as error:
+    print(type(error).__name__, error, sep=": ")
+    sys.exit(1)
+"""
+
+
+def download(name: str, folder: Path, patience: float | None) -> str:
+    """Let torchvision download a data set, check it and move it into place; return "" on success, else the reason.
+
+    A file that is wrong is kept beside the new one, as NAME.damaged.
+    """
+    if missing := _not_installed("torchvision"):
+        return missing[0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(".download-*"):  # of a process that was killed
+            if time.time() - os.path.getmtime(old) > _DAY:
+                shutil.rmtree(old, ignore_errors=True)
+        # beside the target, then moved: an interrupted download leaves nothing that looks complete
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-", ignore_cleanup_errors=True) as into:
+            if reason := _fetch(name, into, patience):
+                return reason
+            copy = _SETS[name].copies[0]
+            if problems := copy.problems(Path(into)):
+                return f"what arrived is not complete: {'; '.join(problems)}"
+            _move(Path(into), folder)
+    except OSError as error:
+        return f"{folder} cannot be written: {error}"
+    return ""
+
+
+def _fetch(name: str, into: str, patience: float | None) -> str:
+    command = [sys.executable, "-c", _DOWNLOAD, _SETS[name].torchvision_name, into]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=None if patience is None else subprocess.DEVNULL,
+            timeout=patience,
+            encoding="utf-8",
+            errors="replace",
+            env=os.environ | {"PYTHONUTF8": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        return f"the download took longer than {patience:g} s"
+    if done.returncode:
+        return done.stdout.strip() or f"the download ended with status {done.returncode}"
+    return ""
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Put the official files that were downloaded into the data folder, in the place of wrong ones."""
+    for where, digests in _OFFICIAL.items():
+        for name, md5 in digests.items() if (source / where).is_dir() else ():
+            target = folder / where / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not (problem := _problem(target, md5)):
+                continue
+            if problem != "is missing":
+                target.replace(target.with_name(f"{name}.damaged"))
+            (source / where / name).replace(target)
+
+
+# Loading --------------------------------------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+_refused: dict[tuple[str, Path], str] = {}  # downloads that failed in this process, and why: none starts twice
+
+
+def load(name: str, chosen: tuple[int, ...]) -> Loaded:
+    """Training and test images of some classes, in the order of the files, and where they come from."""
+    return _load(name, None if _is_embedded(name, chosen) else data_folder(), tuple(sorted(chosen)))
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, folder: Path | None, chosen: tuple[int, ...]) -> Loaded:
+    train, test, source = _EMBEDDED[name][1]() if folder is None else _found(name, folder).load(folder, chosen)
+    return _of_classes(train, chosen), _of_classes(test, chosen), source
+
+
+def _of_classes(split: Split, chosen: tuple[int, ...]) -> Split:
+    keep = np.isin(split[1], chosen)
+    return split[0][keep], split[1][keep]
+
+
+def _found(name: str, folder: Path) -> _Copy:
+    """A complete copy of a data set in a folder, downloaded if there is none."""
+    with _lock:
+        copy, problems = look(name, folder)
+        if copy is not None:
+            return copy
+        check_folder(folder)
+        if (name, folder) not in _refused:
+            _refused[name, folder] = download(name, folder, PATIENCE)
+            copy, problems = look(name, folder)
+    if copy is not None:
+        return copy
+    raise DataNotAvailableError(
+        f"data set {name!r} is not complete in {folder}: {'; '.join(problems)}. It could not be downloaded: "
+        f"{_refused[name, folder]}. Put the files there, set SPURLIB_DATA to the folder that holds them, or run "
+        f"`python -m spurlib.data {name}`, which waits for a slow download."
+    )
+
+
+def first_available(*names: str) -> str:
+    """Return the first of several image data sets that can be had, downloads included, and say if it is a substitute.
+
+    A script may fall back on another data set in this way; the pages of the book never do. What was found is not
+    looked for again: within a process, and for one data folder, the answer is always the same, and no download is
+    tried twice. The field `source` of `SpuriousData` says what was used.
+
+    Parameters
+    ----------
+    *names : str
+        Names of data sets, the preferred one first. Each stands for its default classes.
+
+    Returns
+    -------
+    str
+        One of `names`. When it is not the first, a line that says so, and why, is printed.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or none.
+    DataNotAvailableError
+        None of them can be had; the message says why, for each.
+    """
+    if not names:
+        raise ValueError("names: give at least one data set")
+    for name in names:
+        image_set(name)
+    missing: list[str] = []
+    for name in names:
+        if reason := _why_not(name, os.environ.get("SPURLIB_DATA")):
+            missing.append(f"{name} cannot be had here ({reason})")
+            continue
+        if missing:
+            print(f"{'; '.join(missing)}. What follows was run on {name} instead.")
+        return name
+    raise DataNotAvailableError("; ".join(missing))
+
+
+@lru_cache(maxsize=64)
+def _why_not(name: str, folder: str | None) -> str:
+    """Why the default classes of a data set cannot be had, or "": found out once for each value of SPURLIB_DATA."""
+    try:
+        load(name, image_set(name).classes)
+    except DataNotAvailableError as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def image_counts(name: str, classes: Sequence[int] | None = None) -> tuple[int, int]:
+    """Numbers of training and test images that `framed_images` can draw from.
+
+    Parameters
+    ----------
+    name, classes
+        As for `framed_images`.
+
+    Returns
+    -------
+    tuple of int
+        (training images, test images) of the classes together.
+
+    Raises
+    ------
+    ValueError, DataNotAvailableError
+        As for `framed_images`.
+    """
+    train, test, _ = load(name, classes_of(name, classes))
+    return len(train[1]), len(test[1])
