@@ -855,6 +855,10 @@ def encoded(shape):
         (lambda images: (images / "test" / "ship").rename(images / "test" / "boat"), "no classes of CIFAR-10: boat"),
         (lambda images: next((images / "test" / "dog").iterdir()).unlink(), "test/dog holds 1 pictures instead of 2"),
         (lambda images: shutil.rmtree(images / "test"), "cifar10-images/test is missing"),
+        (
+            lambda images: [shutil.rmtree(images / "test" / name) for name in CIFAR_NAMES],
+            "test/cat .*; 6 more. It could",
+        ),
         (lambda images: (shutil.rmtree(images), images.write_text("")), "cannot be read: Not a directory"),
     ],
 )
@@ -863,6 +867,7 @@ def test_a_jpeg_copy_with_other_classes_or_counts_is_refused(folder, monkeypatch
     write_cifar_jpegs(folder, *small_images((32, 32, 3), flat=True))
     for hidden in (".DS_Store", ".ipynb_checkpoints"):  # no classes, and no harm
         (folder / "cifar10-images" / "train" / hidden).mkdir()
+    (folder / "cifar10-images" / "train" / "cat" / "._0003.jpg").write_bytes(b"attributes")
     assert module.available("cifar10")
     damage(folder / "cifar10-images")
     assert not module.available("cifar10")

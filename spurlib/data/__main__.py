@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 
-from ._sets import DataNotAvailableError, check_folder, data_folder, download, image_set, look
+from ._sets import DataNotAvailableError, check_folder, data_folder, download, image_set, listed, look
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _complete(name: str) -> int:
     if copy is not None:
         print(f"{name} is complete in {folder}")
         return 0
-    print(f"{name} is not complete in {folder}: {'; '.join(problems)}. Downloading.", flush=True)
+    print(f"{name} is not complete in {folder}: {listed(problems)}. Downloading.", flush=True)
     if reason := download(name, folder, None):
         print(f"{name}: {reason}", file=sys.stderr)
         return 1

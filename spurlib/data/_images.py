@@ -30,7 +30,7 @@ def framed_images(
     name : {"mnist", "cifar10", "digits"}
         The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package. The others are
         looked for in `data_folder`, where their files must be those that the authors published (of CIFAR-10, a copy
-        in JPEG files will do); what is missing or damaged is downloaded by torchvision, for 15 seconds at most.
+        in JPEG files will do); what is missing or damaged is downloaded by torchvision, for 20 seconds at most.
     n, n_test : int
         Numbers of training and test samples, drawn without replacement.
     classes : sequence of int, optional

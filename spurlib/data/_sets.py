@@ -25,7 +25,7 @@ import numpy as np
 
 from .._checks import choice, integer
 
-PATIENCE = 15.0  # seconds after which a download inside a page is given up
+PATIENCE = 20.0  # seconds after which a download inside a page is given up; torchvision takes some of them to start
 _DAY = 86_400.0  # seconds after which the folder of another download counts as left behind
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -208,10 +208,10 @@ def _load_batches(folder: Path, chosen: tuple[int, ...]) -> Loaded:
     return train, test, "CIFAR-10 (official batches)"
 
 
-def _pictures(folder: Path) -> list[Path]:
-    # ordered by name, as text: the order in which the book's records were drawn
-    pictures = (path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    return sorted(pictures, key=lambda path: path.name)
+def _pictures(folder: Path) -> list[str]:
+    """The names of the pictures in a folder, in the order of text: the order in which the records were drawn."""
+    names = (name for name in os.listdir(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    return sorted(name for name in names if name[0] != ".")
 
 
 def _jpeg_problems(folder: Path) -> list[str]:
@@ -255,10 +255,11 @@ def _load_jpegs(folder: Path, chosen: tuple[int, ...]) -> Loaded:
         labels: list[int] = []
         for c in chosen:
             digest = hashlib.sha256()
-            for path in _pictures(folder / "cifar10-images" / name / _CIFAR10_CLASSES[c]):
-                content = path.read_bytes()
+            where = folder / "cifar10-images" / name / _CIFAR10_CLASSES[c]
+            for file in _pictures(where):
+                content = (where / file).read_bytes()
                 digest.update(content)
-                images.append(picture(path, content))
+                images.append(picture(where / file, content))
                 labels.append(c)
             digests.append(digest.hexdigest()[:12])
         return np.stack(images), np.array(labels)
@@ -316,6 +317,11 @@ def look(name: str, folder: Path) -> tuple[_Copy | None, list[str]]:
             return copy, []
         problems += found
     return None, problems
+
+
+def listed(problems: list[str]) -> str:
+    """The first problems in one line, and how many there are besides."""
+    return "; ".join([*problems[:5], *([f"{len(problems) - 5} more"] if len(problems) > 5 else [])])
 
 
 def available(name: str, classes: Sequence[int] | None = None) -> bool:
@@ -380,7 +386,7 @@ def download(name: str, folder: Path, patience: float | None) -> str:
                 return reason
             copy = _SETS[name].copies[0]
             if problems := copy.problems(Path(into)):
-                return f"what arrived is not complete: {'; '.join(problems)}"
+                return f"what arrived is not complete: {listed(problems)}"
             _move(Path(into), folder)
     except OSError as error:
         return f"{folder} cannot be written: {error}"
@@ -455,7 +461,7 @@ def _found(name: str, folder: Path) -> _Copy:
     if copy is not None:
         return copy
     raise DataNotAvailableError(
-        f"data set {name!r} is not complete in {folder}: {'; '.join(problems)}. It could not be downloaded: "
+        f"data set {name!r} is not complete in {folder}: {listed(problems)}. It could not be downloaded: "
         f"{_refused[name, folder]}. Put the files there, set SPURLIB_DATA to the folder that holds them, or run "
         f"`python -m spurlib.data {name}`, which waits for a slow download."
     )
