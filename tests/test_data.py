@@ -23,7 +23,7 @@ from PIL import Image
 
 import spurlib as sl
 from spurlib import data as module
-from spurlib.data import _sets
+from spurlib.data import images as image_sets
 from spurlib.data.__main__ import main
 
 MACHINE = Path(os.environ.get("SPURLIB_DATA") or Path.home() / ".cache" / "spurlib")
@@ -31,9 +31,9 @@ OTHERS = (3, 5)  # classes of MNIST that are not part of the package
 
 
 def forget():
-    _sets._load.cache_clear()
-    _sets._why_not.cache_clear()
-    _sets._refused.clear()
+    image_sets._load.cache_clear()
+    image_sets._why_not.cache_clear()
+    image_sets._refused.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -499,15 +499,15 @@ def write_cifar_jpegs(folder, images, labels, images_test, labels_test):
 
 def official(monkeypatch, folder):
     """Take the files in a folder for the official ones."""
-    for where, digests in _sets._OFFICIAL.items():
+    for where, digests in image_sets._OFFICIAL.items():
         if (folder / where).is_dir():
             known = {name: hashlib.md5((folder / where / name).read_bytes()).hexdigest() for name in digests}
-            monkeypatch.setitem(_sets._OFFICIAL, where, known)
+            monkeypatch.setitem(image_sets._OFFICIAL, where, known)
 
 
 def few_jpegs(monkeypatch):
     """Take the JPEG copy of `small_images` for complete."""
-    monkeypatch.setattr(_sets, "_JPEG_COUNTS", {"train": 4, "test": 2})
+    monkeypatch.setattr(image_sets, "_JPEG_COUNTS", {"train": 4, "test": 2})
 
 
 def small_images(shape, flat=False):
@@ -595,7 +595,7 @@ def test_another_copy_in_pictures_has_another_source(folder, monkeypatch):
         )
         for split in ("train", "test")
     }
-    monkeypatch.setattr(_sets, "_JPEG_DIGESTS", digests)
+    monkeypatch.setattr(image_sets, "_JPEG_DIGESTS", digests)
     assert source() == "CIFAR-10 (JPEG copy), classes 3 and 8, frame 8, d = 6912"  # as the records have it
     one, other = sorted((folder / "cifar10-images" / "train" / "ship").iterdir())[:2]
     content = one.read_bytes(), other.read_bytes()
@@ -620,7 +620,7 @@ ONES_AND_SEVENS = {  # of the official files, filtered by class: pictures, label
 
 
 def test_the_ones_and_sevens_of_mnist_are_inside():
-    train, test, source = _sets.load("mnist", (1, 7))
+    train, test, source = image_sets.load("mnist", (1, 7))
     assert source == "MNIST"
     for (images, labels), digests in zip((train, test), ONES_AND_SEVENS.values(), strict=True):
         assert images.dtype == np.uint8 and labels.dtype == int and set(labels) == {1, 7}
@@ -631,12 +631,12 @@ def test_the_ones_and_sevens_of_mnist_are_inside():
 
 
 def test_the_pictures_inside_are_those_of_the_official_files(monkeypatch):
-    if _sets.look("mnist", MACHINE)[0] is None:
+    if image_sets.look("mnist", MACHINE)[0] is None:
         pytest.skip("the official files of MNIST are not here: the digests of what they hold are tested above")
     monkeypatch.setenv("SPURLIB_DATA", str(MACHINE))
     options = [{"classes": (1, 7)}, {"classes": (7, 1), "query": "fresh"}, {"centered": False}]
     inside = [sl.framed_images("mnist", n=50, n_test=20, seed=3, **chosen) for chosen in options]
-    monkeypatch.delitem(_sets._EMBEDDED, "mnist")
+    monkeypatch.delitem(image_sets._EMBEDDED, "mnist")
     forget()
     for ours, chosen in zip(inside, options, strict=True):
         theirs = sl.framed_images("mnist", n=50, n_test=20, seed=3, **chosen)
@@ -954,7 +954,7 @@ def test_when_nothing_can_be_had():
 
 
 def test_a_typo_is_found_before_any_download(monkeypatch):
-    monkeypatch.setattr(_sets, "download", lambda *a: pytest.fail("a download began"))
+    monkeypatch.setattr(image_sets, "download", lambda *a: pytest.fail("a download began"))
     with pytest.raises(ValueError, match="'digit'"):
         sl.first_available("cifar10", "digit")
     for call in (sl.framed_images, sl.marked_images):
@@ -968,7 +968,7 @@ def test_a_slow_download_is_stopped_and_leaves_nothing(folder, monkeypatch, tmp_
     pid = tmp_path / "pid"
     body = f"open({str(pid)!r}, 'w').write(str(os.getpid()))\nopen(root + '/half', 'w').write('x')\ntime.sleep(60)"
     download_by(tmp_path, monkeypatch, body)
-    monkeypatch.setattr(_sets, "PATIENCE", 3)
+    monkeypatch.setattr(image_sets, "PATIENCE", 3)
     with pytest.raises(sl.DataNotAvailableError, match="longer than 3 s"):
         sl.framed_images("mnist", n=2, classes=OTHERS)
     assert leftovers(folder) == [] and capfd.readouterr() == ("", "")
@@ -1023,7 +1023,7 @@ def test_a_download_is_moved_into_place_and_used_once(folder, monkeypatch, tmp_p
     (folder / "MNIST").mkdir()  # an empty folder does not turn it away
     assert len(sl.framed_images("mnist", n=8, n_test=4, classes=OTHERS).g) == 8
     assert module.available("mnist", OTHERS) and sl.image_counts("mnist", (1, 3)) == (8, 4)
-    assert leftovers(folder) == ["MNIST"] and names_of(folder) == set(_sets._OFFICIAL["MNIST/raw"])
+    assert leftovers(folder) == ["MNIST"] and names_of(folder) == set(image_sets._OFFICIAL["MNIST/raw"])
     assert capfd.readouterr() == ("", "") and log.read_text() == "x"
 
 
@@ -1064,7 +1064,7 @@ def test_a_folder_that_cannot_be_written(folder, monkeypatch, tmp_path, step):
         raise OSError(30, "Read-only file system")
 
     sound_mnist(monkeypatch, tmp_path)
-    monkeypatch.setattr(*((_sets.tempfile, "mkdtemp", refuse) if step == "mkdtemp" else (Path, "replace", refuse)))
+    monkeypatch.setattr(*((image_sets.tempfile, "mkdtemp", refuse) if step == "mkdtemp" else (Path, "replace", refuse)))
     with pytest.raises(sl.DataNotAvailableError, match=r"cannot be written: .*Read-only file system"):
         sl.framed_images("mnist", n=2, classes=OTHERS)
 

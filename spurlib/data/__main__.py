@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 
-from ._sets import DataNotAvailableError, check_folder, data_folder, download, image_set, listed, look
+from .images import DataNotAvailableError, check_folder, data_folder, download, image_set, listed, look
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._checks import choice, positive
-from ._samples import QUERIES, SpuriousData, generators
-from ._sets import classes_of, image_set, load
+from .images import classes_of, image_set, load
+from .samples import QUERIES, SpuriousData, generators
 
 
 def framed_images(

@@ -84,8 +84,9 @@ _EMBEDDED: dict[str, tuple[Sequence[int], Callable[[], Loaded]]] = {
 }
 
 
-def _is_embedded(name: str, chosen: tuple[int, ...]) -> bool:
-    return name in _EMBEDDED and set(chosen) <= set(_EMBEDDED[name][0])
+def embedded(name: str, classes: Sequence[int] | None = None) -> bool:
+    """Whether the images of some classes are part of the package; arguments as for `framed_images`."""
+    return set(classes_of(name, classes)) <= set(_EMBEDDED[name][0] if name in _EMBEDDED else ())
 
 
 # In the data folder ---------------------------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def available(name: str, classes: Sequence[int] | None = None) -> bool:
     ValueError
         An unknown name, wrong classes.
     """
-    if _is_embedded(name, classes_of(name, classes)):
+    if embedded(name, classes):
         return True
     try:
         return look(name, data_folder())[0] is not None
@@ -434,7 +435,7 @@ _refused: dict[tuple[str, Path], str] = {}  # downloads that failed in this proc
 
 def load(name: str, chosen: tuple[int, ...]) -> Loaded:
     """Training and test images of some classes, in the order of the files, and where they come from."""
-    return _load(name, None if _is_embedded(name, chosen) else data_folder(), tuple(sorted(chosen)))
+    return _load(name, None if embedded(name, chosen) else data_folder(), tuple(sorted(chosen)))
 
 
 @lru_cache(maxsize=8)
