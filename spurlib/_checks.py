@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "positive",
     "precision",
     "seed_of",
+    "square",
     "symmetric",
     "tensor",
 ]
@@ -44,7 +46,7 @@ def tensor(
 ) -> torch.Tensor:
     """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it."""
     t = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(_native(x, name))
-    if t.layout != torch.strided or t.is_meta or t.is_quantized:
+    if t.layout != torch.strided or t.is_nested or t.is_meta or t.is_quantized:
         raise ValueError(f"{name} must be a dense tensor that holds its numbers, got {_kind(t)}")
     if t.is_complex() or (t.dtype == torch.bool and ndim > 1):
         raise ValueError(f"{name} must hold real numbers, got dtype {t.dtype}")
@@ -63,18 +65,54 @@ def tensor(
 
 
 def _native(x: Any, name: str) -> np.ndarray:
-    """What numpy makes of `x`, in a dtype and a byte order that torch takes."""
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+    """What numpy makes of `x`: real numbers in a dtype and a byte order that torch takes; writable, or torch warns."""
+    if _masked(x):
         raise ValueError(f"{name} has masked entries: fill or drop them first")
     try:
         a = np.asarray(x, order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be an array of numbers, got {_kind(x)}: {error}") from error
-    if a.dtype.kind not in "biufc":
+    if a.dtype.kind == "O":
+        a = _of_objects(a, x, name)
+    if a.dtype.kind == "c":
+        raise ValueError(f"{name} must hold real numbers, got dtype {a.dtype}")
+    if a.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be an array of numbers, got {_kind(x)}")
     if a.dtype.kind == "f" and a.dtype.itemsize > 8:
-        a = a.astype(np.float64)
-    return a.astype(a.dtype.newbyteorder("="), copy=False)
+        with np.errstate(over="ignore"):
+            wide, a = a, a.astype(np.float64)
+        if (np.isinf(a) & np.isfinite(wide)).any():
+            raise ValueError(f"{name} holds numbers too large for {torch.float64}")
+    a = a.astype(a.dtype.newbyteorder("="), copy=False)
+    return a if a.flags.writeable else a.copy()
+
+
+def _masked(x: Any) -> bool:
+    """Whether an array, or one in a list, has masked entries."""
+    if isinstance(x, (list, tuple)):
+        return any(map(_masked, x))
+    return isinstance(x, np.ma.MaskedArray) and bool(np.ma.is_masked(x))
+
+
+def _of_objects(a: np.ndarray, x: Any, name: str) -> np.ndarray:
+    """An array of Python objects, such as nullable columns become, as float64: each must be a real number."""
+    for value in a.flat:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            among = f" that holds {_shown(value)}" if a.ndim else ""
+            raise ValueError(f"{name} must be an array of numbers, got {_kind(x)}{among}")
+    try:
+        return a.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} holds numbers too large for {torch.float64}") from error
+
+
+def _shown(value: Any, most: int = 80) -> str:
+    """What came, in one line that is not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not print integers of more than some thousand digits
+        return f"{type(value).__name__} too long to print"
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def _kind(x: Any) -> str:
@@ -95,11 +133,13 @@ def device_of(device: Any) -> torch.device:
         d = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device {device!r} is not known to torch: use 'cpu' or 'cuda'") from error
-    if d.type not in ("cpu", "cuda"):
+    if d.type == "cpu" and not d.index:
+        return torch.device("cpu")
+    if d.type != "cuda":
         raise ValueError(f"device must be 'cpu' or 'cuda', where float64 is computed; got {device!r}")
-    if d.type == "cuda" and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device: use device='cpu'")
-    if d.type == "cuda" and d.index is not None and d.index >= torch.cuda.device_count():
+    if d.index is not None and d.index >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return d
 
@@ -115,14 +155,14 @@ def precision(dtype: Any, name: str = "dtype") -> torch.dtype:
         except TypeError:
             found = str(dtype)
     if found not in known:
-        raise ValueError(f"{name} must be torch.float32 or torch.float64, got {dtype!r}")
+        raise ValueError(f"{name} must be torch.float32 or torch.float64, got {_shown(dtype)}")
     return known[found]
 
 
 def choice(value: Any, name: str, allowed: Collection[str]) -> str:
     """Return one of several words."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {_shown(value)}")
     return value
 
 
@@ -139,7 +179,7 @@ def integer(value: Any, name: str, *, least: int, most: int | None = None) -> in
         kind = {0: "nonnegative", 1: "positive"}.get(least) if most is None else None
         wanted = f"a {kind} integer" if kind else f"an integer of at least {least}"
         wanted += "" if most is None else f" and at most {most}"
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}")
     return int(value)
 
 
@@ -150,6 +190,8 @@ def positive(value: Any, name: str) -> int:
 
 def seed_of(value: Any, name: str = "seed") -> int:
     """Return a seed: an integer that numpy and torch both take whole."""
+    if isinstance(value, (np.random.Generator, torch.Generator)):
+        raise ValueError(f"{name} must be an integer, from which generators are made here; got {_shown(value)}")
     return integer(value, name, least=0, most=MOST_SEED)
 
 
@@ -182,7 +224,7 @@ def numbers(
     ):
         right = right and (bound is None or bool(inside()))
     if not right:
-        raise ValueError(f"{name} must be {_range(above, least, below, finite, whole)}, got {value!r}")
+        raise ValueError(f"{name} must be {_range(above, least, below, finite, whole)}, got {_shown(value)}")
     return x
 
 
@@ -218,13 +260,17 @@ def plain(x: Any) -> Any:
     return float(x) if np.ndim(x) == 0 else x
 
 
+def square(x: Any, name: str, *, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return a square, symmetric, finite float64 matrix as a tensor."""
+    t = tensor(x, name, ndim=2, device=device)
+    if t.shape[0] != t.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {tuple(t.shape)}")
+    gap = float((t - t.T).abs().max())
+    if gap > 1e-4 * float(t.abs().max()):
+        raise ValueError(f"{name} must be symmetric: the largest difference of two entries is {gap:.3g}")
+    return t
+
+
 def symmetric(x: Any, name: str) -> np.ndarray:
     """Return a square, symmetric, finite float64 matrix of numpy."""
-    a = tensor(x, name, ndim=2).cpu().numpy()
-    if a.shape[0] != a.shape[1]:
-        raise ValueError(f"{name} must be a square matrix, got shape {a.shape}")
-    if np.abs(a - a.T).max() > 1e-4 * np.abs(a).max():
-        raise ValueError(
-            f"{name} must be symmetric: the largest difference of two entries is {np.abs(a - a.T).max():.3g}"
-        )
-    return a
+    return square(x, name).numpy()
