@@ -1,6 +1,8 @@
 """Interpolation and leave-one-out in closed form against refits on explicit features."""
 
+import inspect
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import spurlib as sl
+from spurlib.interpolation import Solve
 
 
 class Monomials:
@@ -262,9 +265,9 @@ def test_bad_input_is_refused_before_the_kernel_is_asked(message):
 def test_the_same_checks_guard_a_matrix():
     K = np.eye(4)
     for message, (bad_K, g, ridge) in {
-        "K must have 4 columns": (K[:, :3], G_OK, 0.0),
-        "K must have 3 columns": (K[:3], G_OK[:3], 0.0),
-        "K must be square": (K + np.triu(np.ones((4, 4))), G_OK, 0.0),
+        r"K must be a square matrix, got shape \(4, 3\)": (K[:, :3], G_OK, 0.0),
+        r"K must be a square matrix, got shape \(3, 4\)": (K[:3], G_OK[:3], 0.0),
+        "K must be symmetric": (K + np.triu(np.ones((4, 4))), G_OK, 0.0),
         "K must have 2 axes": (np.ones(4), G_OK, 0.0),
         "K is empty": (np.ones((0, 0)), [], 0.0),
         "K holds NaN": (K * np.nan, G_OK, 0.0),
@@ -290,13 +293,66 @@ def test_bad_queries():
             with pytest.raises(ValueError, match=message):
                 method(Q)
     assert spy.calls == calls
-    with pytest.raises(ValueError, match="Q must have 4 columns"):
-        sl.Interpolator.from_gram(10 * np.eye(4), G_OK).predict(np.ones((2, 3)))
+    solve = sl.Interpolator.from_gram(10 * np.eye(4), G_OK)
+    for method in (solve.predict, solve.alignment, solve.stability):
+        with pytest.raises(ValueError, match=r"^rows must have 4 columns"):
+            method(np.ones((2, 3)))
 
 
 def test_a_kernel_needs_a_gram():
     with pytest.raises(ValueError, match="kernel must have a method gram"):
         sl.Interpolator(np.eye(4), Z_OK, G_OK)
+
+
+def test_solve_takes_rows_and_an_interpolator_takes_queries():
+    kernel, Z, g, Q, _, _ = problem("rf tanh", n=5, d=5)  # n = d: shapes cannot tell
+    m, solve = sl.Interpolator(kernel, Z, g), Solve(kernel.gram(Z), g)
+    assert type(sl.Interpolator.from_gram(kernel.gram(Z), g)) is Solve and type(m.solve) is Solve
+    assert not isinstance(solve, sl.Interpolator) and not hasattr(solve, "Z") and not hasattr(solve, "kernel")
+    for method in ("predict", "alignment", "stability"):
+        assert [*inspect.signature(getattr(solve, method)).parameters] == ["rows"]
+        assert [*inspect.signature(getattr(m, method)).parameters] == ["Q"]
+        np.testing.assert_array_equal(getattr(solve, method)(kernel.gram(Q, Z)), getattr(m, method)(Q))
+    for name in ("K", "g", "coefficients", "loo_residuals", "perp_norms"):
+        np.testing.assert_array_equal(getattr(solve, name), getattr(m, name))
+    assert solve.ridge == m.ridge == 0
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda x: x.tolist()], ids=["numpy", "torch", "list"])
+def test_what_was_fitted_is_not_changed_with_the_arrays_it_came_from(kind):
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    K, rows = kernel.gram(Z), kernel.gram(Q, Z)
+    Z, g, K = kind(Z), kind(g), kind(K)
+    m, solve = sl.Interpolator(kernel, Z, g), Solve(K, g)
+    before = [m.predict(Q), m.loo_residuals, m.K, m.g, solve.predict(rows), solve.loo_residuals, solve.K, solve.g]
+    before = [np.array(x.tolist()) for x in before]
+    for x in (Z, g, K):
+        for i in range(len(x)):
+            x[i] = 2 * x[i]
+    after = [m.predict(Q), m.loo_residuals, m.K, m.g, solve.predict(rows), solve.loo_residuals, solve.K, solve.g]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_overflow_is_called_by_its_name():
+    with pytest.raises(ValueError, match=r"features of activation 'h1.h2', or their products, overflow torch.float64"):
+        sl.Interpolator(sl.RandomFeatures("h1+h2", d=3, k=9), 1e200 * Z_OK, G_OK)
+    with pytest.raises(ValueError, match="g is too large for K: the coefficients overflow"):
+        Solve(1e-200 * np.eye(2), [1e200, 1.0])
+
+
+@pytest.mark.parametrize("ridge", [10**400, True, "1", None, [1.0], np.ma.masked, 1j, -1e-300])
+def test_what_is_not_a_ridge(ridge):
+    for work in (lambda: Solve(np.eye(4), G_OK, ridge=ridge), lambda: sl.Interpolator(Spy(), Z_OK, G_OK, ridge=ridge)):
+        with pytest.raises(ValueError, match=r"^ridge must be") as caught:
+            work()
+        assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("ridge", [2, 2.0, np.int64(2), np.float32(2), np.array(2.0), torch.tensor(2.0), Fraction(2)])
+def test_what_is_a_ridge(ridge):
+    solve = Solve(2 * np.eye(4), G_OK, ridge=ridge)
+    assert type(solve.ridge) is float and solve.coefficients.tolist() == (G_OK / 4).tolist()
 
 
 @pytest.mark.parametrize("result", [np.eye(3), np.eye(4)[:, :3], np.full((4, 4), np.nan), np.ones(4)])
@@ -390,11 +446,31 @@ def test_exactly_the_dependent_samples_are_named():
     assert caught.value.rows == [1, 4, 6, 9]
 
 
-def test_indefinite_matrices_are_refused():
-    with pytest.raises(sl.SingularKernelError):
-        sl.Interpolator.from_gram(np.diag([1.0, -1.0, 2.0]), np.ones(3))
-    with pytest.raises(sl.SingularKernelError):
-        sl.Interpolator.from_gram(np.zeros((3, 3)), np.ones(3))
+INDEFINITE = {
+    "rows 1 have a negative entry on its diagonal": np.diag([1.0, -1.0, 2.0]),
+    "rows 0, 2 have": np.array([[1.0, 0.0, 3.0], [0.0, 9.0, 0.0], [3.0, 0.0, 1.0]]),
+    "eigenvalues go from -0.8 to 1.9": np.array([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("message", INDEFINITE)
+def test_indefinite_matrices_are_refused_and_called_so(message, ridge):
+    with pytest.raises(sl.SingularKernelError, match=f"^K is not positive semidefinite.*{message}") as caught:
+        Solve(INDEFINITE[message], np.ones(3), ridge=ridge)
+    assert "repeated samples" not in str(caught.value)
+
+
+def test_samples_without_features_are_named():
+    Z, g = clean(0, n=7, d=5)
+    Z[6] = 0.0
+    relu = sl.RandomFeatures("relu", d=5, k=80)
+    with pytest.raises(sl.SingularKernelError, match="samples without features: rows 6,") as caught:
+        sl.Interpolator(relu, Z, g)
+    assert caught.value.rows == [6]
+    assert sl.Interpolator(relu, Z, g, ridge=1e-3).predict(np.zeros((1, 5))) == 0
+    with pytest.raises(sl.SingularKernelError, match="rows 0, 1, 2,"):
+        Solve(np.zeros((3, 3)), np.ones(3))
 
 
 def test_matrices_that_are_not_symmetric_are_refused():
@@ -402,12 +478,84 @@ def test_matrices_that_are_not_symmetric_are_refused():
         sl.Interpolator.from_gram(np.array([[2.0, 1.0], [0.0, 2.0]]), np.ones(2))
 
 
-def test_float32_matrices_are_judged_more_strictly():
-    K = np.array([[1.0, 1 - 1e-6], [1 - 1e-6, 1.0]])
-    sl.Interpolator.from_gram(K, np.ones(2))
+NEAR = np.array([[1.0, 1 - 1e-6], [1 - 1e-6, 1.0]])
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64, "float64", np.float64, np.dtype(">f8")])
+def test_the_precision_of_a_matrix_may_be_told_in_every_way(dtype):
+    assert Solve(NEAR, np.ones(2), dtype=dtype).coefficients.tolist() == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("K", "dtype"),
+    [
+        *((NEAR, dtype) for dtype in (torch.float32, "float32", np.float32, np.dtype("f4"))),
+        *((NEAR.astype("f4"), dtype) for dtype in (None, torch.float64, "float64")),  # never finer than its numbers
+        (NEAR.astype(">f4"), None),
+        (torch.tensor(NEAR, dtype=torch.float32), None),
+        (torch.tensor(NEAR, dtype=torch.float32), torch.float64),
+    ],
+)
+def test_single_precision_is_judged_more_strictly(K, dtype):
     with pytest.raises(sl.SingularKernelError) as caught:
-        sl.Interpolator.from_gram(K, np.ones(2), dtype=torch.float32)
+        sl.Interpolator.from_gram(K, np.ones(2), dtype=dtype)
     assert caught.value.rows == [0, 1]
+
+
+@pytest.mark.parametrize("K", [np.eye(2, dtype=np.float16), torch.eye(2, dtype=torch.bfloat16)])
+def test_half_precision_is_refused(K):
+    with pytest.raises(ValueError, match=r"^K must be computed in float32 or float64"):
+        Solve(K, np.ones(2))
+
+
+def test_whole_numbers_are_exact():
+    for K in (4 * np.eye(2, dtype=np.int8), torch.tensor([[4, 0], [0, 4]]), [[4, 0], [0, 4]]):
+        assert Solve(K, [1, -1]).coefficients.tolist() == [0.25, -0.25]
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.bfloat16, int, "double precision"])
+def test_other_precisions_are_refused(dtype):
+    with pytest.raises(ValueError, match=r"^dtype must be torch.float32 or torch.float64"):
+        Solve(np.eye(2), np.ones(2), dtype=dtype)
+    spy = Spy()
+    spy.dtype = dtype
+    with pytest.raises(ValueError, match=r"^kernel.dtype must be"):
+        sl.Interpolator(spy, Z_OK, G_OK)
+    assert spy.calls == 0
+
+
+def near_twins():
+    generator = np.random.default_rng(1)
+    Z, g = generator.standard_normal((30, 20)), np.sign(generator.standard_normal(30))
+    Z[1] = Z[0] + 1e-4 * generator.standard_normal(20)
+    g[:2] = 1.0, -1.0
+    return Z, g
+
+
+def test_a_tangent_kernel_is_judged_in_the_precision_of_its_network():
+    Z, g = near_twins()
+    network = sl.fully_connected(20, widths=(100,), act="tanh")
+    with pytest.raises(sl.SingularKernelError) as caught:
+        sl.Interpolator(sl.EmpiricalTangent(network), Z, g)
+    assert caught.value.rows == [0, 1]
+    m = sl.Interpolator(sl.EmpiricalTangent(network.double()), Z, g)  # the same weights
+    np.testing.assert_allclose(m.predict(Z), g, atol=1e-6)
+
+
+def test_a_kernel_that_tells_no_precision_is_judged_by_its_matrix():
+    class Single(Spy):
+        def gram(self, A, B):
+            A, B = (np.hstack([C, np.ones((len(C), 1))]).astype(np.float32) for C in (A, B))
+            return A @ B.T
+
+    class Told(Single):
+        dtype = "float64"
+
+    Z = np.array([[1.0, 0.0, 0.0], [1.0, 1e-4, 0.0]])
+    for kernel in (Single(), Told()):
+        with pytest.raises(sl.SingularKernelError) as caught:
+            sl.Interpolator(kernel, Z, [1.0, -1.0])
+        assert caught.value.rows == [0, 1]
 
 
 def test_the_error_can_be_made_without_rows():
