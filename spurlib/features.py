@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
-from ._checks import Array, device_of, like, positive, tensor
+from ._checks import Array, choice, device_of, like, number, positive, precision, seed_of, tensor
 from .activations import Activation, activation
 
 __all__ = ["EmpiricalTangent", "RandomFeatures", "TangentFeatures"]
@@ -20,6 +24,7 @@ __all__ = ["EmpiricalTangent", "RandomFeatures", "TangentFeatures"]
 _TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
 _BYTES = 64 * 2**20  # aim for the activations of one block, and for its weights
 _PIECE = 2**17  # entries to which an activation is applied at a time
+_LOCKS: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()  # of the models that are being differentiated
 
 
 def _apply(f: Activation, x: torch.Tensor) -> None:
@@ -42,22 +47,16 @@ class _Features:
         k: int,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
+        dtype: Any = torch.float64,
         draw_on: str = "device",
         block: int | None = None,
     ):
         self.activation = activation(act)
         self.d, self.k = positive(d, "d"), positive(k, "k")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed must be a nonnegative integer, got {seed!r}")
-        self.seed = int(seed)
+        self.seed = seed_of(seed)
         self.device = device_of(device)
-        if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype!r}")
-        self.dtype = dtype
-        if draw_on not in ("device", "cpu"):
-            raise ValueError(f"draw_on must be 'device' or 'cpu', got {draw_on!r}")
-        self.draw_on = self.device if draw_on == "device" else torch.device("cpu")
+        self.dtype = precision(dtype)
+        self.draw_on = self.device if choice(draw_on, "draw_on", ("device", "cpu")) == "device" else torch.device("cpu")
         self.block = None if block is None else positive(block, "block")
 
     def __repr__(self) -> str:
@@ -65,7 +64,10 @@ class _Features:
 
     def _tile(self, index: int) -> torch.Tensor:
         """One tile of weights, shape (1024, d): a function of seed and index alone, whatever block and dtype."""
-        key = int(np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        sequence = np.random.SeedSequence([self.seed, index])
+        if self.seed >= 2**32:  # of two words: in a list they would run together with the index
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(index,))
+        key = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(device=self.draw_on).manual_seed(key)
         tile = torch.randn(_TILE, self.d, generator=generator, device=self.draw_on, dtype=torch.float32)
         return tile.mul_(self.d**-0.5)
@@ -134,11 +136,23 @@ class _Features:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values.
+            Wrong shape, empty, NaN or infinite values; features or their products that are too large for `dtype`, or
+            where the activation is not defined.
         """
         a = self._rows(A, "A")
         b = None if B is None or B is A else self._rows(B, "B")
-        return like(self._gram(a, b), A)
+        return like(self._finite(self._gram(a, b), a, b), A)
+
+    def _finite(self, out: torch.Tensor, *samples: torch.Tensor | None) -> torch.Tensor:
+        """What was computed of samples, or a ``ValueError`` where it overflowed."""
+        if torch.isfinite(out).all():
+            return out
+        largest = max(float(x.abs().max()) for x in samples if x is not None)
+        raise ValueError(
+            f"the features of activation {self.activation.name!r}, or their products, overflow {self.dtype} or are not "
+            f"defined (NaN), for samples with entries up to {largest:.3g}: scale the samples"
+            + (", or use dtype=torch.float64" if self.dtype == torch.float32 else "")
+        )
 
     def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         raise NotImplementedError
@@ -156,12 +170,13 @@ class RandomFeatures(_Features):
     k : int
         Number of features (the width).
     seed : int
-        Seed of the weights. The same seed gives the same weights for every block size and dtype, and the first rows
-        of a wider draw.
+        Seed of the weights, below 2^63. The same seed gives the same weights for every block size and dtype, and the
+        first rows of a wider draw.
     device : str or torch.device
         Where to compute.
-    dtype : torch.float32 or torch.float64
-        In which precision to compute features and block products; the sum over blocks is in float64.
+    dtype : torch.dtype, numpy dtype or str
+        ``"float32"`` or ``"float64"``: in which precision to compute features and block products; the sum over blocks
+        is in float64.
     draw_on : {"device", "cpu"}
         Where to draw the weights. A GPU has a random stream of its own; ``"cpu"`` gives a GPU the CPU's weights, at
         about a second per 10^8 of them.
@@ -182,7 +197,7 @@ class RandomFeatures(_Features):
     def features(self, A: Array) -> Array:
         """The features themselves, shape (n, k), in `dtype` and of the kind of `A`. Takes memory n k: for small k."""
         a = self._rows(A, "A")
-        return like(torch.cat([self.activation(a @ V.T) for V in self._blocks(len(a))], dim=1), A)
+        return like(self._finite(torch.cat([self.activation(a @ V.T) for V in self._blocks(len(a))], dim=1), a), A)
 
     def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         return self._sum(self.activation, a, b)
@@ -221,7 +236,7 @@ class TangentFeatures(_Features):
         """The features themselves, shape (n, d k): entry i k + j is z_i times the slope of neuron j. For small d k."""
         a = self._rows(A, "A")
         slopes = torch.cat([self._slope(a @ W.T) for W in self._blocks(len(a))], dim=1)
-        return like((a[:, :, None] * slopes[:, None, :]).flatten(1), A)
+        return like(self._finite((a[:, :, None] * slopes[:, None, :]).flatten(1), a), A)
 
     def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         products = (a @ (a if b is None else b).T).double()
@@ -234,10 +249,11 @@ class EmpiricalTangent:
     Parameters
     ----------
     model : torch.nn.Module
-        From (n, d) to (n, outputs). Parameters that do not require a gradient are not differentiated. Batch
-        normalization uses its running statistics, so that the gradient of a sample does not depend on the others.
+        From (n, d) to (n, outputs), in float32 or float64. Parameters that do not require a gradient are not
+        differentiated. The model is evaluated without dropout and with the running statistics of batch normalization,
+        so that the gradient of a sample does not depend on the others; its modules' modes are left as they were.
     output : int or callable
-        Which output, or a function from a sample's outputs, shape (outputs,), to a number.
+        Which output, or a function from a sample's outputs, shape (outputs,), to a number (a tensor without axes).
     memory : float
         Bytes for the gradients of all samples in some of the parameters; more parameters come later.
     batch : int
@@ -246,7 +262,8 @@ class EmpiricalTangent:
     Raises
     ------
     ValueError
-        A model without parameters that require a gradient; a memory or batch out of range.
+        A model without parameters that require a gradient, in another precision, or with batch normalization that has
+        no running statistics; a memory or batch out of range.
 
     Notes
     -----
@@ -266,9 +283,30 @@ class EmpiricalTangent:
             raise ValueError(f"model must be a torch.nn.Module with parameters to differentiate, got {model!r:.60}")
         if not callable(output) and (isinstance(output, bool) or not isinstance(output, (int, np.integer))):
             raise ValueError(f"output must be a number of an output or a function, got {output!r}")
-        if not memory > 0:
-            raise ValueError(f"memory must be positive: bytes; got {memory!r}")
-        self.model, self.output, self.memory, self.batch = model, output, float(memory), positive(batch, "batch")
+        self.model, self.output = model, output
+        self.memory, self.batch = number(memory, "memory", above=0.0), positive(batch, "batch")
+        self._checked()
+
+    def _checked(self) -> None:
+        """Refuse a model whose gradients cannot be computed, or depend on other samples."""
+        for name, p in self.model.named_parameters():
+            if is_lazy(p):
+                raise ValueError(f"model: parameter {name!r} has no shape yet: apply the model to a sample first")
+            if p.is_floating_point() or p.is_complex():
+                precision(p.dtype, f"model: the dtype of parameter {name!r}")
+            device_of(p.device)
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+                raise ValueError(
+                    f"model: module {name!r} has no running statistics, so that outputs depend on the other samples "
+                    "of its batch: use track_running_stats=True"
+                )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the model's parameters: that of the gradients."""
+        floating = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
+        return min(floating, key=lambda dtype: dtype.itemsize)
 
     @property
     def n_features(self) -> int:
@@ -278,7 +316,8 @@ class EmpiricalTangent:
     def features(self, A: Array) -> Array:
         """The gradients themselves, shape (n, parameters), of the kind of `A`. Takes memory n times parameters."""
         a = self._rows(A, "A")
-        return like(torch.cat(list(self._gradients(a, self.n_features * len(a))), dim=1), A)
+        with self._evaluating():
+            return like(_finite_gradients(torch.cat(list(self._gradients(a, self.n_features * len(a))), dim=1)), A)
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
         """Inner products of gradients between the rows of `A` and the rows of `B`, streamed over the parameters.
@@ -298,22 +337,58 @@ class EmpiricalTangent:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values.
+            Wrong shape, empty, NaN or infinite values, samples that the model does not take; an output that it does not
+            have; gradients that overflow or are NaN.
         """
         a = self._rows(A, "A")
-        b = a if B is None or B is A else self._rows(B, "B")
+        b = a if B is None or B is A else self._rows(B, "B", columns=a.shape[1])
         n, m = len(a), len(b)
         within = b is a or (m <= n and torch.equal(a[:m], b))
         samples = a if within else torch.cat([a, b])
         total = torch.zeros(n, m, device=a.device, dtype=torch.float64)
         entries = int(self.memory / samples.element_size())
-        for J in self._gradients(samples, entries):
-            total += J[:n] @ (J[:m] if within else J[n:]).T
-        return like(total, A)
+        with self._evaluating():
+            for J in self._gradients(samples, entries):
+                total += J[:n] @ (J[:m] if within else J[n:]).T
+        return like(_finite_gradients(total), A)
 
-    def _rows(self, A: Array, name: str) -> torch.Tensor:
+    def _rows(self, A: Array, name: str, columns: int | None = None) -> torch.Tensor:
+        self._checked()
         weights = next(self.model.parameters())
-        return tensor(A, name, ndim=2, device=weights.device, dtype=weights.dtype)
+        return tensor(A, name, ndim=2, columns=columns, device=weights.device, dtype=weights.dtype)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The model in evaluation mode, then each of its modules in the mode in which it was; one thread at a time."""
+        with _LOCKS.setdefault(self.model, Lock()), torch.enable_grad():
+            modes = [(module, module.training) for module in self.model.modules()]
+            self.model.eval()
+            try:
+                yield
+            finally:
+                for module, training in modes:
+                    module.training = training
+
+    def _picked(self, sample: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The output that is differentiated, as a function of all outputs; checked on one sample."""
+        try:
+            with torch.no_grad():
+                f = self.model(sample[None])
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"model does not take a sample of A, with {len(sample)} columns: {error}") from error
+        if not isinstance(f, torch.Tensor) or f.ndim != 2 or len(f) != 1:
+            got = f"shape {tuple(f.shape)}" if isinstance(f, torch.Tensor) else type(f).__name__
+            raise ValueError(f"model must return outputs of shape (n, outputs); for one sample it returned {got}")
+        if callable(self.output):
+            value = self.output(f[0])
+            if not isinstance(value, torch.Tensor) or value.ndim:
+                raise ValueError(f"output must return one number, a tensor without axes; it returned {value!r:.60}")
+            return self.output
+        if not -f.shape[1] <= self.output < f.shape[1]:
+            raise ValueError(f"output must be below {f.shape[1]}, the number of the model's outputs, got {self.output}")
+        return partial(torch.select, dim=0, index=int(self.output))
 
     def _pieces(self, most: int) -> Iterator[list[tuple[str, int, int]]]:
         """Slices of parameters, cut along their first axis, in groups of at most `most` entries where rows allow."""
@@ -339,7 +414,7 @@ class EmpiricalTangent:
         """Gradients of all samples in one group of parameters after the other, shape (len(samples), entries)."""
         values = {name: p.detach() for name, p in self.model.named_parameters()}
         buffers = dict(self.model.named_buffers())
-        pick = self.output if callable(self.output) else partial(torch.select, dim=0, index=int(self.output))
+        pick = self._picked(samples[0])
 
         def value(part: dict[str, torch.Tensor], pieces: list[tuple[str, int, int]], z: torch.Tensor) -> torch.Tensor:
             whole = dict(values)
@@ -349,20 +424,25 @@ class EmpiricalTangent:
                 whole[name] = torch.cat([p[:start], piece, p[stop:]]) if p.ndim and stop - start < len(p) else piece
             return pick(functional_call(self.model, {**whole, **buffers}, (z[None],))[0])
 
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            for pieces in self._pieces(max(1, entries // len(samples))):
-                part = {
-                    name: values[name][start:stop] if values[name].ndim else values[name]
-                    for name, start, stop in pieces
-                }
-                each = vmap(grad(value), (None, None, 0))
-                J = samples.new_empty(len(samples), sum(p.numel() for p in part.values()))
-                for rows, batch in zip(J.split(self.batch), samples.split(self.batch), strict=True):
+        for pieces in self._pieces(max(1, entries // len(samples))):
+            part = {
+                name: values[name][start:stop] if values[name].ndim else values[name] for name, start, stop in pieces
+            }
+            each = vmap(grad(value), (None, None, 0))
+            J = samples.new_empty(len(samples), sum(p.numel() for p in part.values()))
+            for rows, batch in zip(J.split(self.batch), samples.split(self.batch), strict=True):
+                try:
                     with sdpa_kernel(SDPBackend.MATH):  # attention that vmap can batch
                         found = each(part, pieces, batch)
-                    torch.cat([g.flatten(1) for g in found.values()], dim=1, out=rows)
-                yield J
-        finally:
-            self.model.train(was_training)
+                except RuntimeError as error:
+                    if "random" in str(error):
+                        raise ValueError("model draws random numbers in evaluation mode too, as for dropout") from error
+                    raise
+                torch.cat([g.flatten(1) for g in found.values()], dim=1, out=rows)
+            yield J
+
+
+def _finite_gradients(found: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(found).all():
+        raise ValueError("model has gradients, or products of them, that overflow or are NaN: was its training stable?")
+    return found

@@ -3,11 +3,13 @@
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 import spurlib as sl
 
@@ -222,11 +224,20 @@ OPTIONS = [
     ("seed", -1),
     ("seed", 0.5),
     ("seed", None),
+    ("seed", 2**63),
+    ("seed", True),
+    ("seed", np.random.default_rng(0)),
+    ("seed", torch.Generator()),
     ("dtype", torch.float16),
-    ("dtype", "float64"),
-    ("dtype", np.float64),
+    ("dtype", "half"),
+    ("dtype", None),
+    ("dtype", np.int64),
     ("draw_on", "gpu"),
+    ("draw_on", None),
     ("device", "warp"),
+    ("device", "mps"),
+    ("device", "meta"),
+    ("device", None),
     ("block", 0),
 ]
 
@@ -255,9 +266,80 @@ def test_a_missing_device_is_refused(monkeypatch):
         sl.RandomFeatures("relu", d=3, k=5, device="cuda")
 
 
-def test_features_larger_than_the_precision_are_refused():
-    with pytest.raises(ValueError, match="A holds NaN or infinite"):
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_precision_may_be_given_in_every_way(kind, dtype):
+    name = str(dtype).removeprefix("torch.")
+    for given in (name, np.dtype(name), getattr(np, name)):
+        kernel = kind("relu", d=3, k=5, dtype=given)
+        assert kernel.dtype == dtype
+        np.testing.assert_array_equal(kernel.gram(np.eye(3)), kind("relu", d=3, k=5, dtype=dtype).gram(np.eye(3)))
+
+
+def test_samples_larger_than_the_precision_are_refused():
+    with pytest.raises(ValueError, match=r"A holds numbers too large for torch\.float32"):
         sl.RandomFeatures("relu", d=3, k=5, dtype=torch.float32).gram(np.full((2, 3), 1e300))
+
+
+EXP = sl.Activation(torch.exp, torch.exp, name="exp")
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("act", "dtype", "scale", "larger"),
+    [
+        (EXP, torch.float32, 300.0, True),  # the features overflow
+        (EXP, torch.float64, 2000.0, False),
+        ("h1+h2", torch.float64, 1e200, False),
+        ("linear", torch.float32, 1e30, True),  # only their products
+        ("linear", torch.float64, 1e200, False),
+    ],
+)
+def test_features_that_overflow_are_refused(kind, act, dtype, scale, larger):
+    kernel, A = kind(act, d=3, k=50, dtype=dtype), scale * samples(4, 3)
+    words = rf"features of activation '.*', or their products, overflow {dtype}.* entries up to .*: scale the samples"
+    with pytest.raises(ValueError, match=words) as caught:
+        kernel.gram(A)
+    assert ("or use dtype=torch.float64" in str(caught.value)) is larger
+    if act is EXP:
+        for work in (lambda: kernel.gram(samples(2, 3), A), lambda: kernel.features(A)):
+            with pytest.raises(ValueError, match=words):
+                work()
+
+
+def test_an_activation_that_is_not_defined_everywhere():
+    with pytest.raises(ValueError, match=r"activation 'log'.* not defined \(NaN\)"):
+        sl.RandomFeatures(torch.log, d=3, k=50).gram(samples(2, 3))
+
+
+def test_weights_of_old_records():
+    """The first numbers of two tiles, as they were when the first records were made."""
+    for seed, weights in {
+        0: [0.25602213, 0.52773219],
+        7: [0.38397652, -1.32106650],
+        2**32 - 1: [-0.52706307, 1.34496486],
+    }.items():
+        found = sl.RandomFeatures("relu", d=1, k=1025, seed=seed).weights()[[0, 1024], 0].tolist()
+        assert found == pytest.approx(weights, abs=1e-6)
+
+
+def test_seeds_of_two_words_are_seeds_of_their_own():
+    of = {
+        seed: sl.RandomFeatures("relu", d=1, k=4096, seed=seed).weights().reshape(4, 1024)
+        for seed in (0, 1, 3, 2**32, 2**32 + 1, 2**33, 3 * 2**32, 2**63 - 1)
+    }
+    tiles = torch.cat(list(of.values()))
+    assert len({tuple(tile[:4].tolist()) for tile in tiles}) == len(tiles) == 32
+
+
+def test_threads_share_a_kernel():
+    kernel = sl.RandomFeatures("tanh", d=10, k=3000)
+    network = sl.EmpiricalTangent(sl.fully_connected(10, widths=(20,), act="tanh"), memory=1e4)
+    parts = [samples(6, 10, seed=s) for s in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for k in (kernel, network):
+            for found, A in zip(pool.map(k.gram, parts), parts, strict=True):
+                np.testing.assert_array_equal(found, k.gram(A))
 
 
 @CUDA
@@ -374,6 +456,111 @@ def test_empirical_tangent_leaves_the_network_as_it_was():
     np.testing.assert_allclose(K, G @ G.T, rtol=1e-3)
 
 
+def test_modes_come_back_module_by_module():
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+    model.train()
+    model[1].eval()  # frozen
+    A = samples(6, 5)
+    K = sl.EmpiricalTangent(model, batch=4).gram(A)
+    assert [module.training for module in model.modules()] == [True, True, False, True, True]
+    np.testing.assert_allclose(K[:2, :2], sl.EmpiricalTangent(model).gram(A[:2]), rtol=1e-5)
+    with pytest.raises(ValueError, match="overflow or are NaN"):
+        model[3].weight.data.fill_(torch.nan)
+        sl.EmpiricalTangent(model).gram(A)
+    assert [module.training for module in model.modules()] == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_in_a_context_without_gradients(mode):
+    A, model = samples(4, 5), nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 1))
+    expected = sl.EmpiricalTangent(model).gram(A)
+    with mode():
+        np.testing.assert_array_equal(sl.EmpiricalTangent(model).gram(A), expected)
+        inside = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 1))
+        inside.load_state_dict(model.state_dict())
+        np.testing.assert_array_equal(sl.EmpiricalTangent(inside).gram(A), expected)
+
+
+def test_the_precision_is_that_of_the_parameters():
+    model = sl.fully_connected(5, widths=(7,), act="tanh")
+    kernel = sl.EmpiricalTangent(model)
+    assert kernel.dtype == torch.float32
+    model.double()
+    assert kernel.dtype == torch.float64
+    model[0].float()
+    assert kernel.dtype == torch.float32  # the coarsest
+
+
+class Flat(nn.Module):
+    """Outputs of shape (n,)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+
+    def forward(self, z):
+        return self.layer(z)[:, 0]
+
+
+class Noisy(Flat):
+    """Random in every mode."""
+
+    def forward(self, z):
+        return self.layer(nn.functional.dropout(z, 0.5, training=True))
+
+
+def tangent(model, **options):
+    return sl.EmpiricalTangent(model, **options).gram(samples(4, 3))
+
+
+LINEAR = nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (lambda: sl.EmpiricalTangent(LINEAR).gram(np.ones((2, 3)), np.ones((2, 4))), "B must have 3 columns"),
+        (
+            lambda: sl.EmpiricalTangent(LINEAR).gram(np.ones((2, 4))),
+            "model does not take a sample of A, with 4 columns",
+        ),
+        (lambda: sl.EmpiricalTangent(LINEAR).features(np.ones((2, 4))), "model does not take a sample of A"),
+        (lambda: sl.EmpiricalTangent(sl.small_cnn((8, 8, 1))).gram(np.ones((2, 192))), r"returned shape \(3, 1\)"),
+        (lambda: tangent(LINEAR, output=2), "output must be below 2, the number of the model's outputs, got 2"),
+        (lambda: tangent(LINEAR, output=-3), "output must be below 2"),
+        (lambda: tangent(LINEAR, output=lambda f: f), "output must return one number"),
+        (lambda: tangent(LINEAR, output=lambda f: 1.0), "output must return one number"),
+        (lambda: tangent(Flat()), r"model must return outputs of shape \(n, outputs\).*returned shape \(1,\)"),
+        (lambda: tangent(Noisy()), "model draws random numbers"),
+        (lambda: tangent(nn.Linear(3, 1).bfloat16()), "model: the dtype of parameter 'weight' must be torch.float32"),
+        (lambda: tangent(nn.Linear(3, 1).half()), "model: the dtype of parameter 'weight'"),
+        (lambda: tangent(nn.Linear(3, 1, dtype=torch.complex64)), "model: the dtype of parameter 'weight'"),
+        (lambda: tangent(nn.Linear(3, 1, device="meta")), "device must be 'cpu' or 'cuda'"),
+        (lambda: tangent(nn.LazyLinear(1)), "parameter 'weight' has no shape yet"),
+        (
+            lambda: tangent(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False))),
+            "module '1' has no running statistics",
+        ),
+        (
+            lambda: sl.EmpiricalTangent(sl.fully_connected(3, act="linear")).gram(np.full((2, 3), 1e30)),
+            "model has gradients, or products of them, that overflow",
+        ),
+        (lambda: tangent(LINEAR, memory=math.inf), "memory must be a finite number above 0"),
+        (lambda: tangent(LINEAR, memory="1e9"), "memory must be"),
+        (lambda: tangent(LINEAR, batch=2.0), "batch must be a positive integer"),
+        (lambda: tangent(LINEAR, output=True), "output must be a number of an output"),
+    ],
+)
+def test_empirical_tangent_names_what_it_cannot_do(work, message):
+    with pytest.raises(ValueError, match=message):
+        work()
+
+
+@pytest.mark.parametrize("output", [-1, -2, np.int64(1)])
+def test_outputs_may_be_counted_from_the_end(output):
+    np.testing.assert_array_equal(tangent(LINEAR, output=output), tangent(LINEAR, output=int(output) % 2))
+
+
 def test_empirical_tangent_streams_over_the_parameters():
     script = f"""
 import sys
@@ -398,7 +585,7 @@ print(peak() - before)
         (lambda: sl.EmpiricalTangent(lambda z: z), "model must be a torch.nn.Module"),
         (lambda: sl.EmpiricalTangent(torch.nn.ReLU()), "model must be .* with parameters to differentiate"),
         (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), output="first"), "output must be"),
-        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), memory=0), "memory must be positive"),
+        (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), memory=0), "memory must be a finite number above 0"),
         (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1), batch=0), "batch must be a positive integer"),
         (lambda: sl.EmpiricalTangent(torch.nn.Linear(3, 1)).gram(np.full((2, 3), np.nan)), "A holds NaN"),
     ],
