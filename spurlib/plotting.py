@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ._checks import numbers
+
 __all__ = ["COLORS", "figure_style", "size_axis"]
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -16,9 +18,17 @@ def figure_style() -> None:
 
     Color and dash change together from one line to the next, so that a figure can be read
     without color (give markers their own forms); the background is white in light and dark mode alike.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        matplotlib is missing.
     """
-    import matplotlib as mpl
-    from cycler import cycler
+    try:
+        import matplotlib as mpl
+        from cycler import cycler
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("matplotlib is needed here: pip install 'spurlib[plots]'") from error
 
     dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
     mpl.rcParams.update(
@@ -53,8 +63,14 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     ax : matplotlib Axes
         The plot.
     sizes : sequence of int
-        Sizes, such as numbers of training samples.
+        Sizes, such as numbers of training samples; positive.
+
+    Raises
+    ------
+    ValueError
+        A size that is not a positive number, or none.
     """
+    numbers(sizes, "sizes", above=0.0)
     ax.set_xscale("log")
     ax.set_xticks(list(sizes), [str(size) for size in sizes])
     ax.minorticks_off()

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cholesky
+from scipy.linalg import cholesky, eigh
 from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtr
+from scipy.special import erfcx, log_ndtr, ndtr, ndtri
 
-from ._checks import positive
+from ._checks import number, numbers, plain, positive, seed_of, symmetric, tensor
 
 __all__ = [
     "PrivateRun",
@@ -26,17 +26,6 @@ __all__ = [
     "private_regression",
     "reading_bound",
 ]
-
-
-def _above(value: Any, name: str, zero: bool = False) -> np.ndarray:
-    x = np.asarray(value, dtype=float)
-    if x.size == 0 or not ((x >= 0) if zero else (x > 0)).all() or np.isnan(x).any():
-        raise ValueError(f"{name} must be {'zero or ' if zero else ''}positive, got {value!r}")
-    return x
-
-
-def _out(x: np.ndarray) -> Any:
-    return float(x) if np.ndim(x) == 0 else x
 
 
 def gdp_mu(noise: Any, steps: Any) -> Any:
@@ -66,11 +55,9 @@ def gdp_mu(noise: Any, steps: Any) -> Any:
     One step is a Gaussian mechanism of sensitivity 2 clip: (2 / noise)-GDP. Adaptive compositions add the squares:
     Dong, Roth and Su (2022), Theorem 2.7 and Corollary 3.3. Under addition or removal of one sample it is half of this.
     """
-    sigma, count = _above(noise, "noise", zero=True), _above(steps, "steps")
-    if (count < 1).any() or (count != np.floor(count)).any():
-        raise ValueError(f"steps must be a positive integer, got {steps!r}")
+    sigma, count = numbers(noise, "noise", least=0.0, finite=False), numbers(steps, "steps", least=1.0, whole=True)
     with np.errstate(divide="ignore"):
-        return _out(2 * np.sqrt(count) / sigma)
+        return plain(2 * np.sqrt(count) / sigma)
 
 
 def gdp_noise(mu: Any, steps: Any) -> Any:
@@ -79,7 +66,7 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
     Parameters
     ----------
     mu : float or array
-        Privacy, positive.
+        Privacy, positive; infinite: no privacy, and no noise.
     steps : int or array
         Number of steps.
 
@@ -93,7 +80,7 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
     ValueError
         mu that is not positive, or fewer than one step.
     """
-    return gdp_mu(_above(mu, "mu"), steps)
+    return gdp_mu(numbers(mu, "mu", above=0.0, finite=False), steps)
 
 
 def gdp_delta(epsilon: Any, mu: Any) -> Any:
@@ -102,9 +89,9 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     Parameters
     ----------
     epsilon : float or array
-        Zero or positive.
+        Zero or positive. An infinite one promises nothing, so that delta is zero.
     mu : float or array
-        Privacy, positive.
+        Privacy, positive; infinite: no privacy, and delta is one for every finite epsilon.
 
     Returns
     -------
@@ -120,9 +107,14 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     -----
     Dong, Roth and Su (2022), Corollary 2.13. The same adjacency as `mu`.
     """
-    e, m = _above(epsilon, "epsilon", zero=True), _above(mu, "mu")
-    high, low = log_ndtr(-e / m + m / 2), e + log_ndtr(-e / m - m / 2)
-    return _out(np.exp(high) * -np.expm1(np.minimum(low - high, 0.0)))
+    e, m = numbers(epsilon, "epsilon", least=0.0, finite=False), numbers(mu, "mu", above=0.0, finite=False)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        a, b = -e / m + m / 2, -e / m - m / 2
+        high, low = log_ndtr(a), e + log_ndtr(b)
+        # where both terms of `low` are large it is the difference of their squares: b^2 / 2 - e = a^2 / 2
+        low = np.where(b < -1e3, np.log(erfcx(-b / math.sqrt(2)) / 2) - a**2 / 2, low)
+        delta = np.exp(high) * -np.expm1(np.minimum(low - high, 0.0))
+    return plain(np.where(np.isinf(e) | np.isneginf(high), 0.0, delta))
 
 
 def gdp_epsilon(mu: Any, delta: Any) -> Any:
@@ -131,31 +123,34 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
     Parameters
     ----------
     mu : float or array
-        Privacy, positive.
+        Privacy, positive; infinite: no privacy.
     delta : float or array
         In (0, 1).
 
     Returns
     -------
     float or ndarray
-        The root of `gdp_delta` in epsilon; zero where ``delta`` is reached without any.
+        The root of `gdp_delta` in epsilon; zero where ``delta`` is reached without any, infinite without privacy.
 
     Raises
     ------
     ValueError
         mu not positive, or delta outside of (0, 1).
     """
-    m, d = np.broadcast_arrays(_above(mu, "mu"), _above(delta, "delta"))
-    if (d >= 1).any():
-        raise ValueError(f"delta must lie strictly between 0 and 1, got {delta!r}")
+    m, d = np.broadcast_arrays(
+        numbers(mu, "mu", above=0.0, finite=False), numbers(delta, "delta", above=0.0, below=1.0)
+    )
 
     def root(one: float, small: float) -> float:
         if gdp_delta(0.0, one) <= small:
             return 0.0
+        if one > 1e8:  # but for a relative 1 / mu^2, delta = Phi(mu / 2 - epsilon / mu); infinite at mu = inf
+            return float(one) * float(one / 2 - ndtri(small))
         high = one**2 / 2 + one * math.sqrt(2 * math.log(1 / small)) + 1  # delta <= Phi(-eps / mu + mu / 2) there
         return float(brentq(lambda e: math.log(gdp_delta(e, one) or 1e-320) - math.log(small), 0.0, high, xtol=1e-12))
 
-    return _out(np.vectorize(root, otypes=[float])(m, d))
+    with np.errstate(over="ignore"):
+        return plain(np.vectorize(root, otypes=[float])(m, d))
 
 
 def reading_bound(mu: Any) -> Any:
@@ -180,7 +175,7 @@ def reading_bound(mu: Any) -> Any:
     -----
     Theorem and proof: chapter `privacy`.
     """
-    return _out(ndtr(_above(mu, "mu") / 2))
+    return plain(ndtr(numbers(mu, "mu", above=0.0, finite=False) / 2))
 
 
 @dataclass(frozen=True)
@@ -229,8 +224,8 @@ def private_regression(
     steps : int
         Number of steps.
     rate : float
-        Step size for the mean loss; without clip and noise it converges below 2 n over the largest eigenvalue of the
-        training samples' block of `K`.
+        Step size for the mean loss. Without a clip it must not exceed 2 n over the largest eigenvalue of the training
+        samples' block of `K`, above which the descent diverges; a clip bounds every step.
     clip : float
         The most that a gradient's norm may be; ``inf``: no clip, and then no privacy.
     noise : float
@@ -238,7 +233,7 @@ def private_regression(
     draws : int
         Number of independent runs on the same data.
     seed : int
-        Of the noise.
+        Of the noise, below 2^63.
 
     Returns
     -------
@@ -247,7 +242,8 @@ def private_regression(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a kernel matrix that is not positive semidefinite, or a number out of range.
+        Shapes that do not fit, NaN or infinite entries, a kernel matrix that is not symmetric and positive
+        semidefinite, a number out of range, a rate for which the descent diverges.
 
     Notes
     -----
@@ -255,22 +251,25 @@ def private_regression(
     width, never appear; with the infinite-width kernel this is the functional mechanism of Hall, Rinaldo and
     Wasserman (2013). Derived in chapter `privacy`.
     """
-    K, g = np.asarray(K, dtype=float), np.asarray(g, dtype=float)
-    if K.ndim != 2 or K.shape[0] != K.shape[1]:
-        raise ValueError(f"K must be a square matrix, got shape {K.shape}")
-    if g.ndim != 1 or not 1 <= g.size <= len(K):
+    K, g = symmetric(K, "K"), tensor(g, "g", ndim=1).cpu().numpy()
+    if g.size > len(K):
         raise ValueError(f"g must be a list of at most {len(K)} labels, got shape {g.shape}")
     n, count, runs = g.size, positive(steps, "steps"), positive(draws, "draws")
-    eta, most = float(_above(rate, "rate")), float(_above(clip, "clip"))
-    sigma = float(_above(noise, "noise", zero=True))
+    eta, most = number(rate, "rate", above=0.0), number(clip, "clip", above=0.0, finite=False)
+    sigma, seed = number(noise, "noise", least=0.0), seed_of(seed)
     if sigma > 0 and not math.isfinite(most):
         raise ValueError("noise must be zero when there is no clip: it is a multiple of the clip")
+    scale = sigma * most if sigma > 0 else 0.0
+    root = _root(K, (0.0, 1e-12, 1e-10) if scale > 0 else (1e-5,))
+    if not math.isfinite(most):
+        limit = 2 * n / float(eigh(K[:n, :n], eigvals_only=True, subset_by_index=[n - 1, n - 1])[0])
+        if eta > (1 + 1e-9) * limit:
+            raise ValueError(
+                f"rate must be at most 2 n / (largest eigenvalue) = {limit:.6g} without a clip, got {eta!r}"
+            )
     norms = np.sqrt(np.diag(K)[:n])
     rng = np.random.default_rng(seed)
     f, pulled, shaken = np.zeros((n, runs)), np.zeros((n, runs)), np.zeros((n, runs))
-    scale = sigma * most if sigma > 0 else 0.0
-    if scale > 0:
-        root = _root(K)
     clipped = np.empty(count)
     for step in range(count):
         residual = f - g[:, None]
@@ -290,13 +289,16 @@ def private_regression(
     if scale > 0 and len(K) > n:
         late = math.sqrt(count) * rng.standard_normal((len(K) - n, runs))  # what the training samples did not see
         rest -= eta / n * scale * (root[n:, :n] @ shaken + root[n:, n:] @ late)
+    outputs = np.vstack([f, rest]).T
+    if not np.isfinite(outputs).all():
+        raise ValueError("rate, clip and noise give outputs that overflow float64")
     mu = gdp_mu(sigma, count) if math.isfinite(most) else math.inf
-    return PrivateRun(np.vstack([f, rest]).T, clipped, float(mu))
+    return PrivateRun(outputs, clipped, float(mu))
 
 
-def _root(K: np.ndarray) -> np.ndarray:
+def _root(K: np.ndarray, roundings: tuple[float, ...]) -> np.ndarray:
     """A lower triangular square root; of a singular matrix with the rounding of its diagonal added."""
-    for rounding in (0.0, 1e-12, 1e-10):
+    for rounding in roundings:
         try:
             return cholesky(K + rounding * np.trace(K) / len(K) * np.eye(len(K)), lower=True, check_finite=True)
         except np.linalg.LinAlgError:

@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
+from ._checks import number, numbers, positive, symmetric, tensor
 from .activations import Activation, activation
 from .data import synthetic
 from .features import RandomFeatures
 from .hermite import gaussian_expectation
-from .interpolation import Interpolator
+from .interpolation import Solve
 from .privacy import gdp_epsilon, gdp_noise, private_regression, reading_bound
 from .runs import Configuration, Experiment, Row
 
@@ -62,9 +62,21 @@ def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, ra
     Returns
     -------
     ndarray, (a,)
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, positions that are not there, NaN or infinite entries, numbers out of range.
     """
-    K, g, left_out, asked = np.asarray(K, float), np.asarray(g, float), np.asarray(left_out), np.asarray(asked)
-    n, runs = len(g), len(left_out)
+    K, g = symmetric(K, "K"), tensor(g, "g", ndim=1).cpu().numpy()
+    n = len(g)
+    if n > len(K):
+        raise ValueError(f"g must be a list of at most {len(K)} labels, got shape {g.shape}")
+    left_out, asked = _positions(left_out, "left_out", n), _positions(asked, "asked", len(K))
+    runs = len(left_out)
+    if len(asked) != runs:
+        raise ValueError(f"left_out and asked must be equally many, got {runs} and {len(asked)}")
+    steps, rate, clip = positive(steps, "steps"), number(rate, "rate", above=0.0), number(clip, "clip", above=0.0)
     f, total = np.zeros((n, runs)), np.zeros((n, runs))
     longest = clip / np.sqrt(np.diag(K)[:n, None])
     for _ in range(steps):
@@ -73,6 +85,13 @@ def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, ra
         total += move
         f -= rate / n * (K[:n, :n] @ move)
     return -rate / n * np.einsum("ja,aj->a", total, K[asked, :n])
+
+
+def _positions(value: Any, name: str, count: int) -> np.ndarray:
+    x = numbers(value, name, least=0.0, below=float(count), whole=True)
+    if x.ndim != 1:
+        raise ValueError(f"{name} must be a list of positions, got shape {x.shape}")
+    return x.astype(int)
 
 
 def privacy_curve(configuration: Configuration, seed: int, device: str) -> list[Row]:
@@ -125,7 +144,7 @@ def _budgets(c: Configuration, n: int, seed: int, device: str) -> list[Row]:
     at = dict(zip(_PARTS, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     K, g, g_test, audited = _kernel(c, np.vstack(parts), seed, device), zero.g, zero.g_test, np.arange(some)
     without = {q: answers_without(K, g, audited, at[q], clip=c["clip"], **settings) for q in _QUERIES}
-    alone, unseen = _interpolator(K, g, at)
+    alone, unseen = _interpolator(K, g, at, c["dtype"])
 
     def row(f: np.ndarray, base: dict[str, np.ndarray], **known: Any) -> Row:
         measured: Row = {"n": n, "source": zero.source, **known}
@@ -152,15 +171,16 @@ def _budgets(c: Configuration, n: int, seed: int, device: str) -> list[Row]:
 
 def _kernel(c: Configuration, points: np.ndarray, seed: int, device: str) -> np.ndarray:
     act = centered(c["act"])
-    dtype = getattr(torch, c["dtype"])
-    features = RandomFeatures(act, d=c["d"], k=c["k"], seed=seed, device=device, dtype=dtype, draw_on="cpu")
+    features = RandomFeatures(act, d=c["d"], k=c["k"], seed=seed, device=device, dtype=c["dtype"], draw_on="cpu")
     return np.asarray(features.gram(points)) / (c["k"] * gaussian_expectation(lambda u: act(u) ** 2, kinks=act.kinks))
 
 
-def _interpolator(K: np.ndarray, g: np.ndarray, at: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _interpolator(
+    K: np.ndarray, g: np.ndarray, at: dict[str, np.ndarray], dtype: str
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Answers at all points, and at the queries without their sample: f_{-i}(z_i^s) = f(z_i^s) - F_i r_i."""
     n = len(g)
-    m = Interpolator.from_gram(K[:n, :n], g, ridge=1e-8 * np.trace(K[:n, :n]) / n)
+    m = Solve(K[:n, :n], g, ridge=1e-8 * np.trace(K[:n, :n]) / n, dtype=dtype)
     f, unseen = m.predict(K[:, :n]), {}
     for query in _QUERIES:
         F = m.alignment(K[at[query], :n]).diagonal()

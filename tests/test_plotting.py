@@ -1,6 +1,7 @@
 """The house style: lines told apart with and without color."""
 
 import itertools
+import sys
 
 import matplotlib as mpl
 import pytest
@@ -59,3 +60,17 @@ def test_the_style_draws(tmp_path):
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
     assert mpl.colors.to_rgb(mpl.rcParams["savefig.facecolor"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("sizes", [[], [10, 0], [-1], [float("nan")], ["ten"], None])
+def test_sizes_must_be_positive(sizes):
+    axes = Figure().subplots()
+    with pytest.raises(ValueError, match=r"^sizes must be a finite number above 0"):
+        size_axis(axes, sizes)
+    assert axes.get_xscale() == "linear"
+
+
+def test_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'spurlib\[plots\]'"):
+        sl.figure_style()

@@ -77,6 +77,35 @@ def test_answers_without_a_sample():
     assert np.allclose(f, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"K": np.triu(np.ones((5, 5)))}, "K must be symmetric"),
+        ({"K": np.full((5, 5), np.nan)}, "K holds NaN"),
+        ({"g": np.ones(6)}, "g must be a list of at most 5 labels"),
+        ({"left_out": [0, 3]}, "left_out must be an integer of at least 0 and below 3"),
+        ({"left_out": [0, -1]}, "left_out must be an integer of at least 0"),
+        ({"left_out": [0.5, 1]}, "left_out must be an integer"),
+        ({"asked": [3, 5]}, "asked must be an integer of at least 0 and below 5"),
+        ({"asked": [3]}, "left_out and asked must be equally many, got 2 and 1"),
+        ({"asked": 3}, "asked must be a list of positions"),
+        ({"steps": 0}, "steps must be a positive integer"),
+        ({"rate": -1.0}, "rate must be"),
+        ({"clip": math.nan}, "clip must be"),
+    ],
+)
+def test_answers_without_refuses_bad_input_by_name(change, message):
+    arguments = {"K": np.eye(5), "g": np.ones(3), "left_out": [0, 1], "asked": [3, 4]} | change
+    with pytest.raises(ValueError, match=message):
+        answers_without(**({"steps": 2, "rate": 1.0, "clip": 1.0} | arguments))
+
+
+def test_single_precision_is_told_to_the_interpolator():
+    with pytest.raises(sl.SingularKernelError):  # a ridge of 1e-8 does not mend a float32 kernel of rank k < n
+        privacy_curve({**CELL, "dtype": "float32", "k": 20}, 5, "cpu")
+    assert privacy_curve({**CELL, "k": 20}, 5, "cpu")
+
+
 def test_the_constant_is_removed():
     act = centered("relu")
     assert np.allclose(act.coefficients(4), sl.activation("relu").coefficients(4) * (np.arange(5) > 0), atol=1e-12)
