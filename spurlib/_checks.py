@@ -238,16 +238,11 @@ def number(value: Any, name: str, **bounds: Any) -> float:
 
 def _range(above: float | None, least: float | None, below: float | None, finite: bool, whole: bool) -> str:
     kind = "an integer" if whole else "a finite number" if finite and below is None else "a number"
-    low = (
-        ""
-        if above is None and least is None
-        else f" above {above:g}"
-        if above is not None
-        else f" of at least {least:g}"
-    )
     if above is not None and below is not None:
         return f"{kind} strictly between {above:g} and {below:g}"
-    return kind + low + ("" if below is None else f" and below {below:g}")
+    bounds = [f"{word} {bound:g}" for word, bound in (("above", above), ("of at least", least)) if bound is not None]
+    bounds += [] if below is None else [f"below {below:g}"]
+    return f"{kind} {' and '.join(bounds)}".rstrip()
 
 
 def fraction(value: Any, name: str) -> float:
