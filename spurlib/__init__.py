@@ -14,7 +14,7 @@ from .data import (
 from .explorer import Explorer
 from .features import EmpiricalTangent, RandomFeatures, TangentFeatures
 from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
-from .interpolation import Interpolator, SingularKernelError
+from .interpolation import Interpolator, SingularKernelError, Solve
 from .kernels import InfiniteWidth
 from .networks import (
     fully_connected,
@@ -45,6 +45,7 @@ __all__ = [
     "RandomFeatures",
     "Regime",
     "SingularKernelError",
+    "Solve",
     "SpuriousData",
     "TangentFeatures",
     "activation",
