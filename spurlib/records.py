@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib
 import io
@@ -9,9 +10,12 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 __all__ = [
     "CorruptedRecordError",
@@ -63,8 +67,10 @@ def records_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the records.
 
     It is `folder`, else ``$SPURLIB_RECORDS``, else the nearest ``records`` at or above the working directory, else
-    ``records`` in the working directory.
+    ``records`` in the working directory. A ``ValueError`` when `folder` is empty.
     """
+    if folder is not None and not os.fspath(folder):
+        raise ValueError("folder must be the path of a folder, got an empty one")
     if named := folder or os.environ.get("SPURLIB_RECORDS"):
         return Path(named).expanduser()
     here = Path.cwd()
@@ -79,7 +85,8 @@ def needed(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        raise ModuleNotFoundError(f"{package} is needed here: pip install 'spurlib[experiments]'") from error
+        advice = 'pip install ".[experiments]" in the checkout of the book'
+        raise ModuleNotFoundError(f"{package} is needed here: {advice}") from error
 
 
 def canonical(content: Any) -> bytes:
@@ -88,7 +95,7 @@ def canonical(content: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if callable(getattr(value, "item", None)):
+    if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a {type(value).__name__} cannot be stored in a record: use numbers, strings, lists and dicts")
 
@@ -109,17 +116,16 @@ def unsealed(written: bytes) -> dict[str, Any] | None:
     try:
         content = json.loads(written)
         seal = content.pop("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return content if seal == checksum(canonical(content)) else None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that at every moment there is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
-        with open(temporary, "xb") as file:
+        with _created(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -129,17 +135,31 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.PathLike[str] | None = None) -> Path:
-    """Write a record: a CSV file, then a JSON file that names it with its checksum.
+def _created(path: Path) -> Any:
+    """A new file, opened for bytes. Another process may delete its folder while it is being created: try again."""
+    for _ in range(20):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return open(path, "xb")
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(f"{path.parent} is deleted again and again")
 
-    Killed at any moment, it leaves the old record or the new one, whole.
+
+def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.PathLike[str] | None = None) -> Path:
+    """Write a record: a CSV file, then a JSON file that names it, with its checksum and the types of its columns.
+
+    Killed at any moment, it leaves the old record or the new one, whole, and so do several processes that save the same
+    record at once: every table has a file name of its own, and the only file deleted is the table of the description
+    that was replaced.
 
     Parameters
     ----------
     name : str
         Name of the record: letters, digits, ``-`` and ``_``.
     table : pandas.DataFrame
-        The results; its index is not kept.
+        The results; its index is not kept. Columns hold numbers, booleans, strings, or a mixture of these and of
+        missing values.
     provenance : dict
         Where they come from: anything JSON can hold. `load` compares its entry ``"hash"``.
     folder : path, optional
@@ -153,30 +173,36 @@ def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.Pat
     Raises
     ------
     ValueError
-        A name of other characters.
+        A name of other characters; a column without a name of its own; a value that is none of the above.
+    TypeError
+        A provenance that JSON cannot hold.
     """
-    folder, name = records_folder(folder), _checked(name)
-    csv = table.to_csv(index=False, lineterminator="\n").encode()
-    file = f"{name}.{checksum(csv)[:12]}.csv"
+    folder, name = records_folder(folder), checked_name(name)
+    columns, written = _written(table)
+    path, file = folder / f"{name}.json", f"{name}.{uuid.uuid4().hex[:12]}.csv"
     content = {
         "record": name,
-        "table": {"file": file, "rows": len(table), "sha256": checksum(csv)},
+        "table": {"file": file, "rows": len(table), "columns": columns, "sha256": checksum(written)},
         "provenance": provenance,
     }
     description = sealed(content)
-    write_atomically(folder / file, csv)
-    write_atomically(folder / f"{name}.json", description)
-    for old in folder.glob(f"{name}.*.csv"):
-        if old.name != file:
-            old.unlink(missing_ok=True)
-    return folder / f"{name}.json"
+    replaced = _description(path, name) if path.is_file() else None
+    write_atomically(folder / file, written)
+    try:
+        write_atomically(path, description)
+    except BaseException:
+        (folder / file).unlink(missing_ok=True)
+        raise
+    if replaced:
+        (folder / replaced["table"]["file"]).unlink(missing_ok=True)
+    return path
 
 
 def load(
     name: str,
     folder: str | os.PathLike[str] | None = None,
     *,
-    hash: str | None = None,
+    hash: str | Callable[[dict[str, Any]], str] | None = None,
     renew: str = "",
 ) -> Record:
     """Read a record, or refuse it.
@@ -187,8 +213,9 @@ def load(
         Name of the record.
     folder : path, optional
         Default: see `records_folder`.
-    hash : str, optional
-        The hash of the configuration that the record must have been made with.
+    hash : str or callable, optional
+        The hash of the configuration that the record must have been made with, or a function from the provenance to
+        it.
     renew : str
         The command that makes the record, for the error messages.
 
@@ -205,32 +232,143 @@ def load(
     StaleRecordError
         Its hash is not `hash`.
     """
-    folder, name = records_folder(folder), _checked(name)
+    folder, name = records_folder(folder), checked_name(name)
     advice = f": make it again with `{renew}`" if renew else ""
     path = folder / f"{name}.json"
     if not path.is_file():
         if next(folder.glob(f"{name}.*.csv"), None):
             raise CorruptedRecordError(f"record {name!r} has a table, but its description {path} is missing{advice}")
         raise MissingRecordError(f"record {name!r} is not in {folder}{advice}")
-    content = unsealed(path.read_bytes())
-    if content is None or content.get("record") != name:
+    content, written = _description(path, name), None
+    while content and written is None:
+        try:
+            written = (folder / content["table"]["file"]).read_bytes()
+        except FileNotFoundError:
+            # replaced since the description was read, by another process, or really missing
+            missing, content = content["table"], _description(path, name)
+            if content and content["table"] == missing:
+                csv_file = folder / missing["file"]
+                raise CorruptedRecordError(f"record {name!r}: its table {csv_file} is missing{advice}") from None
+    if content is None or written is None:
         raise CorruptedRecordError(f"record {name!r}: {path} was truncated or edited{advice}")
-    provenance, file, seal = content["provenance"], content["table"]["file"], content["table"]["sha256"]
-    csv = folder / file
-    if not csv.is_file():
-        raise CorruptedRecordError(f"record {name!r}: its table {csv} is missing{advice}")
-    written = csv.read_bytes()
-    if checksum(written) != seal:
-        raise CorruptedRecordError(f"record {name!r}: {csv} was truncated or edited{advice}")
-    if hash is not None and provenance.get("hash") != hash:
+    described, provenance = content["table"], content["provenance"]
+    if checksum(written) != described["sha256"]:
+        file = folder / described["file"]
+        raise CorruptedRecordError(f"record {name!r}: {file} was truncated or edited{advice}")
+    wanted = hash(provenance) if callable(hash) else hash
+    if wanted is not None and provenance.get("hash") != wanted:
         raise StaleRecordError(
-            f"record {name!r} was made with configuration {provenance.get('hash')}, the code's is {hash}{advice}"
+            f"record {name!r} was made with configuration {provenance.get('hash')}, the code's is {wanted}{advice}"
         )
-    table = needed("pandas").read_csv(io.BytesIO(written), keep_default_na=False, na_values=[""])
+    table = _read(written, described.get("columns"))
+    if table is None or len(table) != described["rows"]:
+        raise CorruptedRecordError(f"record {name!r}: {folder / described['file']} is not as {path} says{advice}")
     return Record(table, provenance)
 
 
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+def _description(path: Path, name: str) -> dict[str, Any] | None:
+    """What the JSON file of a record says, or None when it is not one that `save` wrote."""
+    content = unsealed(path.read_bytes())
+    table = content.get("table") if content and content.get("record") == name else None
+    if content is None or not isinstance(table, dict) or not isinstance(content.get("provenance"), dict):
+        return None
+    file, columns = table.get("file"), table.get("columns", {})
+    own = isinstance(file, str) and Path(file).name == file and {"rows", "sha256"} <= set(table)
+    return content if own and isinstance(columns, dict) else None
+
+
+# A column of numbers is written as numpy prints them, of which Python reads the same numbers back. A column of strings
+# is written as it is, an empty cell for a missing one; all other columns (strings that are empty or hold control
+# characters, mixtures) have JSON in their cells.
+_DTYPES = "bool|u?int(8|16|32|64)|float(16|32|64)"
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "f": lambda cell: float(cell) if cell else float("nan"),
+    "i": int,
+    "u": int,
+    "b": {"True": True, "False": False}.__getitem__,
+}
+
+
+def _written(table: Any) -> tuple[dict[str, str], bytes]:
+    """Types of the columns of a table, and the table as CSV."""
+    columns: dict[str, str] = {}
+    cells: list[list[str]] = []
+    for position, label in enumerate(table.columns):
+        if not isinstance(label, str) or not label.isprintable() or label in columns:
+            raise ValueError(f"table: every column needs a printable name of its own, got {label!r}")
+        columns[label], text = _column(table.iloc[:, position], label)
+        cells.append(text)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*cells, strict=True))
+    return columns, out.getvalue().encode()
+
+
+def _column(column: Any, label: str) -> tuple[str, list[str]]:
+    """Type and cells of one column."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in _NUMBERS and dtype.itemsize <= 8:
+        return dtype.name, ["" if value != value else str(value) for value in column.to_numpy().tolist()]
+    values = [_plain(v) if isinstance(v, np.generic) else v for v in column.tolist()]
+    values = [None if missing else value for value, missing in zip(values, column.isna(), strict=True)]
+    for value in values:
+        if not (value is None or isinstance(value, (str, bool, int, float))):
+            found = f"column {label!r} holds a {type(value).__name__}"
+            raise ValueError(f"table: {found}; numbers, booleans and strings are allowed")
+    if all(value is None or (isinstance(value, str) and value and value.isprintable()) for value in values):
+        return "text", [value or "" for value in values]
+    return "json", [json.dumps(value) for value in values]
+
+
+def _read(written: bytes, columns: dict[str, str] | None) -> Any:
+    """The table of a CSV file, or None when it has not the columns that its description says."""
+    pandas = needed("pandas")
+    header, *rows = list(csv.reader(io.StringIO(written.decode(), newline=""))) or [[]]
+    if (columns is not None and header != list(columns)) or any(len(row) != len(header) for row in rows):
+        return None
+    cells = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in header]
+    try:
+        read = {
+            label: _series(pandas, text, columns[label] if columns is not None else _guess(text))
+            for label, text in zip(header, cells, strict=True)
+        }
+    except (ValueError, KeyError, OverflowError):
+        return None
+    return pandas.DataFrame(read, columns=header)
+
+
+def _series(pandas: Any, cells: list[str], kind: str) -> Any:
+    """A column of a type."""
+    if kind == "text":
+        return pandas.Series([cell or None for cell in cells], dtype=None if any(cells) else object)
+    if kind == "json":
+        values = [json.loads(cell) for cell in cells]
+        return pandas.Series(values, dtype=None if all(isinstance(v, (str, type(None))) for v in values) else object)
+    return pandas.Series(_numbers(cells, kind))
+
+
+def _numbers(cells: list[str], kind: str) -> np.ndarray:
+    """Numbers of a dtype; a ``ValueError``, ``KeyError`` or ``OverflowError`` where the cells are others."""
+    dtype = np.dtype(kind) if isinstance(kind, str) and re.fullmatch(_DTYPES, kind) else None
+    if dtype is None:
+        raise ValueError(f"{kind!r} is not a type of columns")
+    return np.array([_NUMBERS[dtype.kind](cell) for cell in cells], dtype=dtype)
+
+
+def _guess(cells: list[str]) -> str:
+    """Type of a column of which the record does not say it: of those made before types were kept."""
+    for kind in ("bool", "int64", "float64"):
+        try:
+            _numbers(cells, kind)
+            return kind
+        except (ValueError, KeyError, OverflowError):
+            continue
+    return "text"
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a record, or raise a ``ValueError``."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name must be of letters, digits, '-' and '_', got {name!r}")
     return name

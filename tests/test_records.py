@@ -1,14 +1,27 @@
 """Records: what was written is what is read, and anything else is refused by name."""
 
+import errno
 import json
 import os
+import shutil
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from spurlib import records
-from spurlib.records import CorruptedRecordError, MissingRecordError, RecordError, StaleRecordError, load, save
+from spurlib.records import (
+    CorruptedRecordError,
+    MissingRecordError,
+    RecordError,
+    StaleRecordError,
+    load,
+    save,
+    sealed,
+    unsealed,
+)
+from spurlib.runs import Experiment, run
 
 TABLE = pd.DataFrame(
     {
@@ -42,9 +55,87 @@ def test_what_was_written_is_read(folder):
 
 def test_numbers_come_back_to_the_last_bit(tmp_path):
     generator = np.random.default_rng(0)
-    table = pd.DataFrame({"x": generator.standard_normal(5000) * 10.0 ** generator.integers(-300, 300, 5000)})
+    x = generator.standard_normal(5000) * 10.0 ** generator.integers(-300, 300, 5000)
+    x[:8] = 0.0, -0.0, 5e-324, 1.7976931348623157e308, np.inf, -np.inf, np.nan, 2.0**53 + 2
+    table = pd.DataFrame({"x": x, "single": x.clip(-1e30, 1e30).astype(np.float32), "n": np.arange(5000) + 2**62})
     save("run", table, {}, tmp_path)
-    assert (load("run", tmp_path).table["x"] == table["x"]).all()
+    read = load("run", tmp_path).table
+    assert [float(repr(value)) for value in x.tolist()][8:] == read["x"].tolist()[8:]
+    for column in table:
+        assert read[column].dtype == table[column].dtype
+        assert read[column].to_numpy().tobytes() == table[column].to_numpy().tobytes()
+
+
+TEXTS = {
+    "digits": ["007", "7", "1e5"],
+    "words of others": ["True", "inf", "NA"],
+    "line ends": ["a\rb", "\r\n", "\n"],
+    "marks": ['"', "a,b", " a "],
+    "empty": ["", "a", None],
+    "missing": ["a", None, "b"],
+    "nothing": [None, None, None],
+    "mixed": ["7", 7, 7.5],
+    "flags": [True, None, False],
+    "letters": ["ä", "\u2028", "\x00"],
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS)
+def test_text_is_kept(tmp_path, texts):
+    values = TEXTS[texts]
+    save("run", pd.DataFrame({"q": pd.Series(values), "n": [1, 2, 3]}), {}, tmp_path)
+    read = load("run", tmp_path).table
+    assert read["n"].tolist() == [1, 2, 3]
+    for value, found in zip(values, read["q"].tolist(), strict=True):
+        assert pd.isna(found) if value is None else (found == value and type(found) is type(value))
+
+
+def test_cells_of_texts_that_look_alike_are_two(tmp_path):
+    texts = Experiment("texts", "", lambda scale: [{"q": "007"}, {"q": "7"}], lambda c, s, d: [{"n": 1, "v": c["q"]}])
+    table = run(texts, seeds=1, folder=tmp_path, progress=False).table
+    assert table["q"].tolist() == table["v"].tolist() == ["007", "7"]
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"a": 1}, np.arange(2), 1j, pd.Timestamp(0)])
+def test_what_is_no_number_and_no_text_is_refused(tmp_path, value):
+    table = pd.DataFrame({"x": pd.Series([value, "a"], dtype=object)})
+    with pytest.raises(ValueError, match=r"table: column 'x' holds a \w+; numbers, booleans and strings are allowed"):
+        save("run", table, {}, tmp_path)
+    with pytest.raises(ValueError, match="table: every column needs a printable name of its own, got 'x'"):
+        save("run", pd.DataFrame([[1, 2]], columns=["x", "x"]), {}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def resealed(folder, change):
+    """Change the description of a record, and seal it again."""
+    content = unsealed((folder / "run.json").read_bytes())
+    change(content)
+    (folder / "run.json").write_bytes(sealed(content))
+
+
+def test_a_record_without_types_is_read_as_before(folder):
+    resealed(folder, lambda content: content["table"].pop("columns"))
+    pd.testing.assert_frame_equal(load("run", folder).table, TABLE, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.pop("table"), r"run\.json was truncated or edited"),
+        (lambda content: content.update(table=[]), r"run\.json was truncated or edited"),
+        (lambda content: content.pop("provenance"), r"run\.json was truncated or edited"),
+        (lambda content: content["table"].pop("sha256"), r"run\.json was truncated or edited"),
+        (lambda content: content["table"].update(file="../run.csv"), r"run\.json was truncated or edited"),
+        (lambda content: content["table"].update(rows=4), r"csv is not as .*run\.json says"),
+        (lambda content: content["table"]["columns"].pop("n"), r"csv is not as .*run\.json says"),
+        (lambda content: content["table"]["columns"].update(act="int64"), r"csv is not as .*run\.json says"),
+    ],
+    ids=range(8),
+)
+def test_a_sealed_description_that_does_not_fit_is_refused(folder, change, message):
+    resealed(folder, change)
+    with pytest.raises(CorruptedRecordError, match=message):
+        load("run", folder)
 
 
 def test_files_are_readable_by_others(folder):
@@ -65,6 +156,52 @@ def test_records_with_similar_names_do_not_touch_each_other(folder):
     save("run-2", TABLE.head(1), PROVENANCE, folder)
     save("run", TABLE.head(2), PROVENANCE, folder)
     assert [len(load(name, folder).table) for name in ("run", "run-2")] == [2, 1]
+
+
+def test_only_the_table_that_was_replaced_is_deleted(folder):
+    before, copies = table_file(folder), [folder / "run.copy.csv", folder / "run.0123456789ab.csv"]
+    for copy in copies:
+        shutil.copy(before, copy)
+    save("run", TABLE.head(1), PROVENANCE, folder)
+    assert all(copy.exists() for copy in copies) and not before.exists()
+
+
+def test_two_who_save_one_record_at_once_leave_one_whole(tmp_path):
+    ready, errors = threading.Barrier(2), []
+
+    def saving(own):
+        try:
+            for _ in range(60):
+                ready.wait(60)
+                save("run", TABLE.head(own), {"own": own}, tmp_path)
+                record = load("run", tmp_path)
+                assert len(record.table) == record.provenance["own"]
+        except BaseException as error:
+            errors.append(error)
+            ready.abort()
+
+    threads = [threading.Thread(target=saving, args=(own,)) for own in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("written", [0, 1], ids=["in the table", "in the description"])
+def test_a_full_disk_leaves_the_old_record(folder, monkeypatch, written):
+    before, calls = sorted(os.listdir(folder)), []
+
+    def fsync(number):
+        calls.append(number)
+        if len(calls) > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        save("run", TABLE.head(1), PROVENANCE, folder)
+    assert sorted(os.listdir(folder)) == before
+    pd.testing.assert_frame_equal(load("run", folder).table, TABLE)
 
 
 @pytest.mark.parametrize("after", [0, 1], ids=["in the table", "between table and description"])
@@ -217,8 +354,10 @@ def test_the_folder_is_the_argument_or_the_variable_or_the_nearest(tmp_path, mon
     save("run", TABLE, PROVENANCE)
     assert (tmp_path / "there" / "run.json").is_file()
     assert records.records_folder(tmp_path) == tmp_path
+    with pytest.raises(ValueError, match="folder must be the path of a folder, got an empty one"):
+        records.records_folder("")
 
 
 def test_a_missing_dependency_names_the_extra():
-    with pytest.raises(ModuleNotFoundError, match=r"nowhere is needed here: pip install 'spurlib\[experiments\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'nowhere is needed here: pip install "\.\[experiments\]"'):
         records.needed("nowhere.inside")
