@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,14 +19,14 @@ import torch
 from scipy.special import logsumexp
 
 from . import architectures
-from .data import SpuriousData, framed_images, synthetic
+from .data import DataNotAvailableError, SpuriousData, framed_images, synthetic
 from .features import RandomFeatures, TangentFeatures
 from .interpolation import Interpolator
 from .kernels import InfiniteWidth
 from .networks import fully_connected, predict, resnet18, small_cnn, train, train_many
 from .private_experiments import PRIVACY
-from .records import MissingRecordError, Record, RecordError, StaleRecordError
-from .runs import SCALES, Configuration, Experiment, Row, load, run
+from .records import MissingRecordError, Record, RecordError, StaleRecordError, records_folder
+from .runs import SCALES, Configuration, Experiment, OptionError, Row, load, of_training, refusing, run
 from .verification import verify
 
 __all__ = [
@@ -336,7 +339,8 @@ def _network_curves(name: str) -> Experiment:
 
     about = f"accuracies of trained networks ({kind}) on {data}"
     draws = {"page": 3, "paper": 5 if kind == "fc" else 3}
-    return Experiment(name, about, cells, network_curve, shorten=partial(_up_to, _VERIFIED[name]), draws=draws)
+    shorten = partial(_up_to, _VERIFIED[name])
+    return Experiment(name, about, cells, network_curve, shorten=shorten, draws=draws, tolerance=of_training)
 
 
 def _smallest(configuration: Configuration) -> Configuration:
@@ -392,6 +396,8 @@ register(
         keys=("n", "sample"),
         shorten=_smallest,
         draws={"page": 3, "paper": 3},
+        tolerance=of_training,
+        samples=("sample",),
     )
 )
 register(PRIVACY)
@@ -405,9 +411,9 @@ def experiment_names() -> list[str]:
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of a name; a ``ValueError`` that lists those known when there is none."""
+    """The experiment of a name; an `OptionError` that lists those known when there is none."""
     if name not in _REGISTRY:
-        raise ValueError(f"experiment {name!r} is not known; known are {', '.join(_REGISTRY)}")
+        raise OptionError(f"experiment {name!r} is not known; known are {', '.join(_REGISTRY)}")
     return _REGISTRY[name]
 
 
@@ -420,11 +426,31 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return options.act(options)
-    except (KeyboardInterrupt, ValueError, OSError, ImportError) as error:
+        with _stopped_by_sigterm():
+            return options.act(options)
+    except (KeyboardInterrupt, OptionError, RecordError, DataNotAvailableError, OSError, ModuleNotFoundError) as error:
+        # what the user or the machine is to blame for; any other error is a bug, whose traceback is wanted
         notes = getattr(error, "__notes__", [])
         print("\n".join([f"{type(error).__name__}: {error}", *notes]), file=sys.stderr)
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
+        return 1 if not isinstance(error, KeyboardInterrupt) else 143 if error.args else 130
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop a run as Ctrl-C does: finished cells are kept, and no process is left behind."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, where signals do not arrive
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -440,6 +466,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--seeds", type=int, help="number of draws (default: the experiment's)")
     running.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     running.add_argument("--backend", choices=("loky", "dask"), default="loky", help="who runs them (default: loky)")
+    running.add_argument("--replace", action="store_true", help="replace a record of more seeds")
     running.add_argument("--address", help="dask: address of a scheduler (default: a local cluster)")
     running.set_defaults(act=_run)
     verifying = commands.add_parser("verify", parents=[common], help="run a random slice of records again, and compare")
@@ -465,7 +492,16 @@ def _state(name: str, scale: str, folder: str | None) -> str:
         return "corrupted"
 
 
+def _there(folder: str | None) -> None:
+    """Refuse a folder that was named and is not there."""
+    with refusing():
+        found = records_folder(folder)
+    if folder is not None and not found.is_dir():
+        raise OptionError(f"folder: {folder!r} is not a folder")
+
+
 def _list(options: argparse.Namespace) -> int:
+    _there(options.folder)
     print(f"{'experiment':24} {'scale':6} {'cells':>5}  record")
     for name, e in _REGISTRY.items():
         for scale in SCALES:
@@ -475,27 +511,31 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    chosen = {key: getattr(options, key) for key in ("seeds", "device", "jobs", "backend", "address", "folder")}
-    record = run(experiment(options.name), options.scale, **chosen)
+    names = ("seeds", "device", "jobs", "backend", "address", "folder", "replace")
+    record = run(experiment(options.name), options.scale, **{name: getattr(options, name) for name in names})
     seconds, data = record.provenance["seconds"], ", ".join(record.provenance["data"])
     print(f"{options.name}-{options.scale}: {len(record.table)} rows in {seconds:.0f} s of computing; data: {data}")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    failed = 0
+    _there(options.folder)
+    verified = failed = 0
     scales = [options.scale] if options.scale else SCALES
     for name in [options.name] if options.name else experiment_names():
+        experiment(name)
         found = [scale for scale in scales if _state(name, scale, options.folder) != "none"]
         for scale in found or ([scales[-1]] if options.name else []):
             chosen = {key: getattr(options, key) for key in ("cells", "whole", "device", "folder", "seed")}
             rows = verify(experiment(name), scale, **chosen)
             wrong = rows[~rows["agrees"]]
-            verdict = "all within three standard errors" if wrong.empty else f"{len(wrong)} DISAGREE"
+            verdict = "all agree" if wrong.empty else f"{len(wrong)} DISAGREE"
             print(f"{name}-{scale}: {len(rows)} numbers of seeds {sorted(set(rows['seed']))} again: {verdict}")
             if not wrong.empty:
                 print(wrong.to_string(index=False))
-            failed += not wrong.empty
+            verified, failed = verified + 1, failed + (not wrong.empty)
+    if not verified:
+        raise MissingRecordError(f"there is no record in {records_folder(options.folder)} to verify")
     return 1 if failed else 0
 
 

@@ -2,31 +2,153 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import records
-from ._checks import device_of, positive
+from ._checks import choice, device_of, positive
 from ._machine import commit, peak_bytes, versions
-from .records import Record, canonical, checksum, needed, records_folder, sealed, unsealed, write_atomically
+from .records import (
+    Record,
+    RecordError,
+    canonical,
+    checked_name,
+    checksum,
+    needed,
+    records_folder,
+    sealed,
+    unsealed,
+    write_atomically,
+)
 
-__all__ = ["SCALES", "Experiment", "load", "run"]
+__all__ = ["SCALES", "Experiment", "OptionError", "Tolerance", "load", "of_training", "rounding", "run"]
 
 SCALES = ("page", "paper")
 """``"page"``: minutes on a laptop; ``"paper"``: the sizes of the paper."""
 
 Configuration = dict[str, Any]
 Row = dict[str, Any]
+
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_IDLE = 10  # seconds after which a process without work ends, so that none outlives a run that was killed
+
+
+class OptionError(ValueError):
+    """An argument of `run` or `verify` was refused, before anything was computed."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn the ``ValueError`` of a check into an `OptionError`."""
+    try:
+        yield
+    except RecordError:
+        raise
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a quantity that is measured again may be from the recorded one; by default not at all.
+
+    Attributes
+    ----------
+    relative : float
+        The largest difference, relative to the scale of the quantity: the larger of the measured number and of the
+        median over seeds (and samples) of the recorded ones, in absolute value.
+    unit : float
+        Where it is positive, the quantity counts something: it is a whole multiple of `unit`, and may differ by
+        `steps` of them besides.
+    steps : int
+        See `unit`.
+    statistical : bool
+        The differences of single samples are independent of each other. The means over the m samples of a cell, too,
+        are compared: they may differ by ``relative / sqrt(m)``.
+    """
+
+    relative: float = 0.0
+    unit: float = 0.0
+    steps: int = 0
+    statistical: bool = False
+
+
+def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
+    """The tolerance of what is computed without training: rounding errors, which differ from machine to machine.
+
+    Numbers agree to 1e-6 in double precision and to 1e-3 in single precision (``dtype`` of the configuration). In
+    single precision an accuracy may differ by two samples, whose predictions are zero up to rounding. A ``label`` is
+    exact.
+
+    Parameters
+    ----------
+    quantity : str
+        Its name: a column of the table.
+    row : mapping
+        The measured row, with the scalars of its configuration.
+
+    Returns
+    -------
+    Tolerance
+    """
+    if quantity == "label":
+        return Tolerance()
+    if row.get("dtype", "float64") == "float64":
+        return Tolerance(1e-6)
+    return Tolerance(unit=1 / samples_of(quantity, row), steps=2) if "accuracy" in quantity else Tolerance(1e-3)
+
+
+def of_training(quantity: str, row: Mapping[str, Any]) -> Tolerance:
+    """The tolerance of trained networks: what rounding errors become when training amplifies them.
+
+    Measured by training again with other instructions of the processor, in which the largest differences were: two in a
+    thousand answers, 1.5 percent of a train loss, 0.02 percent of a covariance or an output, and 3 percent of the
+    stability of a single sample. Allowed are: one answer and one percent of them; half of a train loss, which falls by
+    as much from one epoch to the next; one epoch and one in twenty; 0.4 percent of covariances, outputs and risks; and
+    0.3 of a stability, statistically, over the samples left out.
+
+    Parameters
+    ----------
+    quantity, row
+        As for `rounding`.
+
+    Returns
+    -------
+    Tolerance
+    """
+    if "accuracy" in quantity:
+        m = samples_of(quantity, row)
+        # the chance that pairs of m answers and m labels agree is a number of pairs, of which one answer is in m
+        pairs = m if quantity.startswith("chance_") else 1
+        return Tolerance(unit=1 / (m * pairs), steps=(1 + m // 100) * pairs)
+    if quantity == "epochs_run":
+        return Tolerance(0.05, unit=1, steps=1)
+    if quantity == "train_loss":
+        return Tolerance(0.5)
+    if quantity.startswith("stability"):
+        return Tolerance(0.3, statistical=True)
+    return Tolerance() if quantity == "label" else Tolerance(4e-3)
+
+
+def samples_of(accuracy: str, row: Mapping[str, Any]) -> int:
+    """The number of samples of which an accuracy is the fraction."""
+    return int(row["n_test" if accuracy.endswith(("test_accuracy", "unseen_accuracy")) else "n"])
 
 
 def _itself(configuration: Configuration) -> Configuration:
@@ -40,13 +162,14 @@ class Experiment:
     Attributes
     ----------
     name : str
-        Its record at a scale is called ``name-scale``.
+        Letters, digits, ``-`` and ``_``. Its record at a scale is called ``name-scale``.
     about : str
         What is measured, in one line.
     cells : callable
         From ``"page"`` or ``"paper"`` to the configurations: dicts that JSON can hold, told apart by their scalars.
     measure : callable
-        From (configuration, seed, device) to rows: dicts. An entry ``"source"`` says which data were used.
+        From (configuration, seed, device) to rows: dicts of numbers, booleans and strings. An entry ``"source"`` says
+        which data were used.
     keys : tuple of str
         The entries of a row that tell it from the others of its cell; the rest is measured.
     shorten : callable
@@ -55,6 +178,11 @@ class Experiment:
         To be raised when `measure` changes its numbers: it makes earlier records stale.
     draws : dict
         Default number of seeds at each scale.
+    tolerance : callable
+        From the name of a quantity and a measured row to the `Tolerance` of `verify`. Default: `rounding`. Booleans and
+        strings are exact, and so are integers of which the tolerance gives no unit.
+    samples : tuple of str
+        Those of the keys that tell samples of one training set apart: statistical tolerances pool over them.
     """
 
     name: str
@@ -65,6 +193,11 @@ class Experiment:
     shorten: Callable[[Configuration], Configuration] = _itself
     version: int = 1
     draws: Mapping[str, int] = field(default_factory=lambda: {"page": 3, "paper": 10})
+    tolerance: Callable[[str, Mapping[str, Any]], Tolerance] = rounding
+    samples: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checked_name(self.name)
 
     def hash(self, scale: str, seeds: int) -> str:
         """Hash of all that decides the numbers: name, version, configurations, seeds; 16 hexadecimal digits."""
@@ -100,19 +233,23 @@ class Experiment:
 
 def checked_scale(scale: str) -> str:
     """Return a scale, or raise a ``ValueError``."""
-    if scale not in SCALES:
-        raise ValueError(f"scale must be 'page' or 'paper', got {scale!r}")
-    return scale
+    return choice(scale, "scale", SCALES)
 
 
 def scalars(configuration: Configuration) -> Configuration:
     """The entries of a configuration that become columns of the table."""
-    return {key: value for key, value in configuration.items() if not isinstance(value, (list, dict))}
+    return {key: value for key, value in configuration.items() if not isinstance(value, (list, tuple, dict))}
 
 
 def coordinates(configurations: Iterable[Configuration], experiment: Experiment) -> list[str]:
     """The columns that tell the rows of one seed apart: the scalars of every configuration, and the keys."""
     return list(dict.fromkeys([*(key for each in configurations for key in scalars(each)), *experiment.keys]))
+
+
+@functools.cache
+def _here() -> dict[str, Any]:
+    """What the code and the libraries of this process are."""
+    return {"commit": commit(), "versions": versions()}
 
 
 def _work(key: str, experiment: Experiment, configuration: Configuration, seed: int, device: str) -> tuple[str, dict]:
@@ -122,11 +259,11 @@ def _work(key: str, experiment: Experiment, configuration: Configuration, seed: 
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     try:
-        rows = experiment.measure(configuration, seed, device)
+        rows = _checked(experiment.measure(configuration, seed, device), experiment, configuration)
     except Exception as error:
         error.add_note(f"in the cell {configuration}, seed {seed}")
         raise
-    return key, {
+    return key, _here() | {
         "configuration": configuration,
         "seed": seed,
         "rows": rows,
@@ -137,23 +274,64 @@ def _work(key: str, experiment: Experiment, configuration: Configuration, seed: 
     }
 
 
+def _checked(rows: list[Row], experiment: Experiment, configuration: Configuration) -> list[Row]:
+    """Return the rows of a cell, or say why they cannot be rows of a table."""
+    known = {"seed", *scalars(configuration)}
+    for row in rows:
+        for name, value in row.items():
+            if not (value is None or isinstance(value, (str, bool, int, float, np.bool, np.integer, np.floating))):
+                kind = type(value).__name__
+                raise ValueError(f"{name!r} in a row is a {kind}: numbers, booleans and strings can be recorded")
+            if name in known:
+                raise ValueError(f"{name!r} is in a row and in the configuration: a table has one column of a name")
+        if missing := set(experiment.keys) - set(row):
+            raise ValueError(f"a row has no {sorted(missing)[0]!r}, which is to tell it from the others")
+    if len({tuple(row[key] for key in experiment.keys) for row in rows}) < len(rows):
+        raise ValueError(f"two rows of one cell have the same {', '.join(experiment.keys)}")
+    return rows
+
+
 def _finished(tasks: list[tuple], jobs: int, backend: str, address: str | None) -> Iterator[tuple[str, dict]]:
     """Keys and cells as they are finished, in any order."""
-    if backend == "dask":
-        dask = needed("dask.distributed")
-        local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-        with dask.Client(address) if address else dask.Client(**local) as client:
-            futures = [client.submit(_work, *task, pure=False) for task in tasks]
-            for future in dask.as_completed(futures):
-                yield future.result()
-    elif jobs == 1:
+    if jobs == 1 and backend == "loky":
         yield from (_work(*task) for task in tasks)
-    else:
-        joblib = needed("joblib")
-        parallel = joblib.Parallel(
-            n_jobs=jobs, backend="loky", return_as="generator_unordered", pre_dispatch="2*n_jobs"
-        )
-        yield from parallel(joblib.delayed(_work)(*task) for task in tasks)
+        return
+    with _of_dask(jobs, address) if backend == "dask" else _of_loky(jobs) as pool:
+        for future in as_completed([pool.submit(_work, *task) for task in tasks]):
+            yield future.result()
+
+
+@contextmanager
+def _of_loky(jobs: int) -> Iterator[Executor]:
+    """Processes that end with the block, at once when it is left by an exception."""
+    loky = needed("joblib.externals.loky")
+    threads = str(max(1, loky.cpu_count() // jobs))
+    env = {name: os.environ.get(name, threads) for name in _THREADS}
+    pool = loky.ProcessPoolExecutor(jobs, timeout=_IDLE, env=env)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _of_dask(jobs: int, address: str | None) -> Iterator[Executor]:
+    dask = needed("dask.distributed")
+    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    try:
+        client = dask.Client(address) if address else dask.Client(**local)
+    except RuntimeError as error:  # its processes have said why
+        raise RuntimeError(f"Dask could not start its processes: {error}") from None
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def _devices(device: str, jobs: int) -> list[str]:
+    """The devices among which cells are dealt out: for several processes on ``"cuda"``, all GPUs."""
+    several = jobs > 1 and torch.device(device) == torch.device("cuda")
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] if several else [str(device)]
 
 
 def run(
@@ -167,15 +345,19 @@ def run(
     address: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    replace: bool = False,
 ) -> Record:
     """Measure all cells of an experiment that are not finished yet, and write its record.
 
     A finished cell is kept in a file of its own until the record is written: an interrupted or killed run, run again,
-    loses the cells in flight at most. The table does not depend on the order of the cells or on interruptions.
+    loses the cells in flight at most. The table does not depend on the order of the cells or on interruptions. Cells
+    that were kept from another version or configuration are not used; nor are any kept ones when the data turn out to
+    come from another source than theirs. Everything that can be checked is checked before the first cell is computed.
 
-    The provenance has ``seconds``, the computing of all cells together; ``wall_seconds``, the time by the clock that
-    all calls took from one finished cell to the next (what was lost in flight is not counted; None when some cell was
-    kept by a version that did not measure it); and ``cores``, the number of cores of the machine that called.
+    The provenance has ``commit`` and ``versions`` of the processes that computed (all of them, where they differ);
+    ``seconds``, the computing of all cells together; ``wall_seconds``, the time by the clock that all calls took from
+    one finished cell to the next (what was lost in flight is not counted; None when some cell was kept by a version
+    that did not measure it); and ``cores``, the number of cores of the machine that called.
 
     Parameters
     ----------
@@ -186,9 +368,9 @@ def run(
     seeds : int, optional
         Number of draws of each configuration: seeds 0, 1, ... Default: the experiment's.
     device : str
-        Where to compute: ``"cpu"``, ``"cuda"``, ...
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... Several processes deal ``"cuda"`` out among all GPUs.
     jobs : int
-        Number of processes.
+        Largest number of processes; there are no more of them than cells.
     backend : {"loky", "dask"}
         Who runs them: joblib, or Dask's distributed scheduler.
     address : str, optional
@@ -197,6 +379,8 @@ def run(
         Folder of the records. Default: see `records.records_folder`.
     progress : bool
         Show finished cells and the time left, on standard error.
+    replace : bool
+        Whether a record of more seeds may be replaced.
 
     Returns
     -------
@@ -205,42 +389,72 @@ def run(
 
     Raises
     ------
+    OptionError
+        An unknown scale, backend or device; a number below 1; configurations that their scalars do not tell apart; a
+        record of more seeds in the place of the new one; a folder that cannot be written.
     ValueError
-        An unknown scale, backend or device; a number below 1; configurations that their scalars do not tell apart.
+        Rows that cannot be recorded; or what `Experiment.measure` raises.
     ModuleNotFoundError
         An optional dependency is missing; the message says which extra brings it.
     """
-    if backend not in ("loky", "dask"):
-        raise ValueError(f"backend must be 'loky' or 'dask', got {backend!r}")
-    if address is not None and backend != "dask":
-        raise ValueError(f"address is for the backend 'dask', got {address!r} for {backend!r}")
-    device_of(device)
-    jobs = positive(jobs, "jobs")
-    seeds = positive(experiment.draws[checked_scale(scale)] if seeds is None else seeds, "seeds")
+    if backend == "dask" and address is None:
+        _refuse_unguarded()
     for module in ("pandas", "tqdm"):
         needed(module)
-    key, name = experiment.hash(scale, seeds), f"{experiment.name}-{scale}"
-    kept, code = records_folder(folder) / ".cells" / f"{name}-{key}", commit()
+    with refusing():
+        checked_scale(scale)
+        choice(backend, "backend", ("loky", "dask"))
+        if address is not None and backend != "dask":
+            raise ValueError(f"address is for the backend 'dask', got {address!r} for {backend!r}")
+        device_of(device)
+        jobs = positive(jobs, "jobs")
+        seeds = positive(experiment.draws[scale] if seeds is None else seeds, "seeds")
+    configurations, name, key = experiment.cells(scale), f"{experiment.name}-{scale}", experiment.hash(scale, seeds)
+    with refusing():
+        _refuse_indistinct(configurations, experiment)
+        kept = records_folder(folder) / ".cells" / f"{name}-{key}"
+        if not replace:
+            _refuse_fewer(seeds, name, folder)
+        _refuse_unwritable(kept)
     grid = {
         f"{index:03d}-{seed:03d}": (configuration, seed)
-        for index, configuration in enumerate(experiment.cells(scale))
+        for index, configuration in enumerate(configurations)
         for seed in range(seeds)
     }
-    cells = {label: cell for label, at in grid.items() if (cell := _kept(kept / f"{label}.json", *at))}
-    tasks = [(label, experiment, *at, device) for label, at in grid.items() if label not in cells]
-    if progress and cells:
-        print(f"{name}: resuming, {len(cells)} of {len(grid)} cells were finished before", file=sys.stderr)
+    found = {label: cell for label, at in grid.items() if (cell := _kept(kept / f"{label}.json", *at))}
+    if progress and found:
+        others = sum(cell["commit"] != _here()["commit"] for cell in found.values())
+        by = f", {others} of them by another commit of the code" if others else ""
+        print(f"{name}: resuming, {len(found)} of {len(grid)} cells were finished before{by}", file=sys.stderr)
     bar = needed("tqdm").tqdm(
-        desc=name, total=len(grid), initial=len(cells), unit="cell", disable=not progress, file=sys.stderr
+        desc=name, total=len(grid), initial=len(found), unit="cell", disable=not progress, file=sys.stderr
     )
-    last = time.perf_counter()
-    try:
-        for label, cell in _finished(tasks, jobs, backend, address) if tasks else ():
+    cells = dict(found)
+
+    def measure(labels: list[str]) -> None:
+        """Measure cells, and keep them."""
+        workers = min(jobs, len(labels))
+        devices = [str(device)] if address else _devices(device, workers)
+        tasks = [
+            (label, experiment, *grid[label], devices[position % len(devices)]) for position, label in enumerate(labels)
+        ]
+        last = time.perf_counter()
+        for label, cell in _finished(tasks, workers, backend, address) if tasks else ():
             last, since = (now := time.perf_counter()), now - last
-            written = sealed(cell | {"commit": code, "wall_seconds": round(since, 3)})
+            written = sealed(cell | {"wall_seconds": round(since, 3)})
             write_atomically(kept / f"{label}.json", written)
             cells[label] = json.loads(written)  # as if it had been kept from an earlier run
             bar.update()
+
+    try:
+        measure([label for label in grid if label not in found])
+        if again := _of_other_data(cells, found):
+            for label in again:
+                (kept / f"{label}.json").unlink(missing_ok=True)
+                del cells[label]
+            bar.reset(total=len(grid))
+            bar.update(len(cells))
+            measure(again)
     except BaseException as error:
         error.add_note(f"{name}: {len(cells)} of {len(grid)} cells are finished and kept: run it again to resume")
         raise
@@ -249,13 +463,14 @@ def run(
     ordered = [cells[label] for label in grid]
     clocks = [cell["wall_seconds"] for cell in ordered if "wall_seconds" in cell]  # an earlier version kept none
     table, sources = table_of(ordered, experiment)
+    made_by = [cell.get("versions", {}) for cell in ordered]  # an earlier version kept none
     provenance = {
         "experiment": experiment.name,
         "about": experiment.about,
         "version": experiment.version,
         "scale": scale,
         "hash": key,
-        "configurations": experiment.cells(scale),
+        "configurations": configurations,
         "seeds": seeds,
         "data": sources,
         "device": sorted({cell["device"] for cell in ordered}),
@@ -267,12 +482,60 @@ def run(
         "jobs": jobs,
         "backend": backend,
         "commit": sorted({cell["commit"] for cell in ordered}),
-        "versions": versions(),
+        "versions": {
+            package: ", ".join(sorted({each[package] for each in made_by if package in each}))
+            for package in dict.fromkeys(package for each in made_by for package in each)
+        },
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     records.save(name, table, provenance, folder)
-    shutil.rmtree(kept, ignore_errors=True)
-    return load(experiment, scale, folder)
+    record = load(experiment, scale, folder)
+    shutil.rmtree(kept, ignore_errors=True)  # the record is there, and whole
+    return record
+
+
+def _refuse_indistinct(configurations: list[Configuration], experiment: Experiment) -> None:
+    columns, seen = coordinates(configurations, experiment), set()
+    for configuration in configurations:
+        at = tuple(scalars(configuration).get(column) for column in columns)
+        if at in seen:
+            raise ValueError(f"cells: two configurations of {experiment.name!r} have the same scalars: {configuration}")
+        seen.add(at)
+
+
+def _refuse_fewer(seeds: int, name: str, folder: str | os.PathLike[str] | None) -> None:
+    try:
+        there = records.load(name, folder).provenance.get("seeds", 0)
+    except RecordError:
+        return  # none, or none of use
+    if there > seeds:
+        raise ValueError(
+            f"seeds: {seeds} would replace the {there} of the record {name!r}; "
+            "name another folder, or allow it (replace=True, --replace)"
+        )
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    try:
+        write_atomically(folder / "probe", b"")
+        (folder / "probe").unlink()
+    except OSError as error:
+        raise ValueError(f"folder: {folder} cannot be written: {error}") from error
+
+
+def _refuse_unguarded() -> None:
+    """Leave a process of Dask that came here by importing the script that started it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit("backend 'dask' starts processes that import this script: put the call under a main guard")
+
+
+def _of_other_data(cells: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
+    """The cells found at the start, when one configuration has data of two sources, which seeds do not; else none."""
+    sources: dict[str, set[frozenset[str]]] = {}
+    for label, cell in cells.items():
+        of_cell = frozenset(row["source"] for row in cell["rows"] if "source" in row)
+        sources.setdefault(label.partition("-")[0], set()).add(of_cell)
+    return list(found) if any(len(each) > 1 for each in sources.values()) else []
 
 
 def _kept(path: Path, configuration: Configuration, seed: int) -> dict[str, Any] | None:
@@ -315,6 +578,10 @@ def load(experiment: Experiment, scale: str = "paper", folder: str | os.PathLike
     RecordError
         It is missing, corrupted, or made with another configuration; the message gives the command that renews it.
     """
-    name, renew = f"{experiment.name}-{checked_scale(scale)}", experiment.command(scale)
-    seeds = records.load(name, folder, renew=renew).provenance.get("seeds", 0)  # any number of them is fine
-    return records.load(name, folder, hash=experiment.hash(scale, seeds), renew=renew)
+    with refusing():
+        name, renew = f"{experiment.name}-{checked_scale(scale)}", experiment.command(scale)
+
+    def current(provenance: Mapping[str, Any]) -> str:
+        return experiment.hash(scale, provenance.get("seeds", 0))  # any number of them is fine
+
+    return records.load(name, folder, hash=current, renew=renew)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
-from ._checks import positive
-from .records import RecordError
-from .runs import Experiment, coordinates, load, table_of
+from ._checks import device_of, positive
+from .records import RecordError, needed
+from .runs import Experiment, Row, Tolerance, checked_scale, coordinates, load, refusing, table_of
 
-__all__ = ["verify"]
+__all__ = ["compare", "verify"]
 
-_ROUNDING = 1e-6  # agreement asked for, relative to 1 + |value|, where draws do not scatter
+_TINY = 1e-12  # a difference that is no difference, where the scale of a quantity is zero
 
 
 def verify(
@@ -27,6 +30,10 @@ def verify(
     seed: int | None = None,
 ) -> Any:
     """Run a random slice of a record again, with the same seeds, and compare.
+
+    What is computed without training agrees up to rounding errors, as `runs.rounding` says. Training amplifies them:
+    the same networks come out on the same machine, others on a machine with other instructions, with differences that
+    were measured for each experiment and stand in its ``tolerance``.
 
     Parameters
     ----------
@@ -44,18 +51,22 @@ def verify(
     Returns
     -------
     pandas.DataFrame
-        One measured number a row: the scalars of its configuration, its seed and keys; ``quantity``; ``recorded``;
-        ``measured``; ``standard_error`` of the recorded mean over the seeds; ``agrees``: the two are within three
-        standard errors, and rounding.
+        As from `compare`.
 
     Raises
     ------
+    OptionError
+        An argument out of range.
     RecordError
         As for `load`, or the record was made from another copy of the data than the one here.
     """
+    with refusing():
+        checked_scale(scale)
+        positive(cells, "cells")
+        device_of(device)
     record = load(experiment, scale, folder)
     grid = [(c, s) for c in experiment.cells(scale) for s in range(record.provenance["seeds"])]
-    chosen = np.random.default_rng(seed).choice(len(grid), size=min(positive(cells, "cells"), len(grid)), replace=False)
+    chosen = np.random.default_rng(seed).choice(len(grid), size=min(cells, len(grid)), replace=False)
     again = []
     for configuration, draw in (grid[index] for index in chosen):
         shorter = configuration if whole else experiment.shorten(configuration)
@@ -65,19 +76,90 @@ def verify(
         raise RecordError(
             f"record {experiment.name}-{scale!r} is of the data {record.provenance['data']}, here are {sources}"
         )
-    table = table.reindex(columns=record.table.columns).astype(record.table.dtypes)
-    point = coordinates((configuration for configuration, _ in grid), experiment)
-    index, errors = [*point, "seed"], record.table.groupby(point, dropna=False).sem(numeric_only=True).fillna(0.0)
-    quantity = [column for column in table if column not in index]
+    return compare(record.table, table, experiment, scale)
 
-    def tall(frame: Any, name: str, by: list[str]) -> Any:
-        return frame.melt(by, quantity, "quantity", name)
 
-    rows = tall(table, "measured", index).merge(tall(record.table, "recorded", index), "left")
-    rows = rows.merge(tall(errors.reset_index(), "standard_error", point), "left")
-    allowed = 3 * rows["standard_error"] + _ROUNDING * (1 + rows["recorded"].abs())
-    undefined = rows["measured"].isna() & rows["recorded"].isna()
-    same = undefined | (rows["measured"] == rows["recorded"])  # infinite numbers have no difference
-    near = (rows["measured"] - rows["recorded"]).abs() <= allowed
-    rows["agrees"] = same | (near & np.isfinite(rows["recorded"]))
-    return rows
+def compare(recorded: Any, measured: Any, experiment: Experiment, scale: str = "paper") -> Any:
+    """Compare the rows of a table with those of a recorded one, quantity by quantity.
+
+    Parameters
+    ----------
+    recorded : pandas.DataFrame
+        The table of a record.
+    measured : pandas.DataFrame
+        Some of its rows, measured again.
+    experiment : Experiment
+        Whose; its ``tolerance`` says how far numbers may differ, its ``samples`` over which rows means are taken.
+    scale : {"page", "paper"}
+        At which sizes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One quantity of a measured row a row: the scalars of its configuration, its seed and keys; ``quantity``;
+        ``measured``; ``recorded``, missing where the record has not exactly one such row; ``allowed``, the largest
+        difference; ``agrees``.
+    """
+    point = coordinates(experiment.cells(scale), experiment)
+    index = [*point, "seed"]
+    level = [column for column in point if column not in experiment.samples]
+    quantities = [column for column in dict.fromkeys([*recorded, *measured]) if column not in index]
+    found: dict[tuple, list[Row]] = {}
+    others: dict[tuple, list[Row]] = {}
+    for row in recorded.to_dict("records"):
+        found.setdefault(_at(row, index), []).append(row)
+        others.setdefault(_at(row, level), []).append(row)
+    rows: list[Row] = []
+    means: dict[tuple, list[Row]] = {}
+    for row in measured.to_dict("records"):
+        same = found.get(_at(row, index), [])
+        for quantity in quantities:
+            new, old = row.get(quantity), same[0].get(quantity) if len(same) == 1 else None
+            exact = isinstance(new, (bool, str)) or _missing(new)
+            tolerance = Tolerance() if exact else experiment.tolerance(quantity, row)
+            if isinstance(new, int) and not tolerance.unit:
+                tolerance = Tolerance()
+            size = 0.0 if exact else _scale(new, (each.get(quantity) for each in others.get(_at(row, level), ())))
+            allowed = tolerance.relative * size + tolerance.steps * tolerance.unit
+            compared = {column: row.get(column) for column in index}
+            compared |= {"quantity": quantity, "measured": new, "recorded": old, "allowed": allowed}
+            rows.append(compared | {"agrees": _agree(new, old, allowed, tolerance.unit)})
+            if tolerance.statistical:
+                means.setdefault((_at(row, [*level, "seed"]), quantity), []).append(rows[-1])
+    for samples in means.values():
+        if all(sample["agrees"] for sample in samples):
+            new, old, allowed = (fmean(s[name] for s in samples) for name in ("measured", "recorded", "allowed"))
+            if not _agree(new, old, allowed / math.sqrt(len(samples)), 0.0):
+                for sample in samples:
+                    sample["agrees"] = False
+    return needed("pandas").DataFrame(rows, columns=[*index, "quantity", "measured", "recorded", "allowed", "agrees"])
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _at(row: Row, columns: list[str]) -> tuple:
+    """Where a row is; what its configuration does not name is None."""
+    return tuple(None if _missing(row.get(column)) else row[column] for column in columns)
+
+
+def _scale(measured: float, recorded: Iterable[Any]) -> float:
+    """The larger of a measured number and the median of those recorded at other seeds and samples."""
+    sizes = [abs(value) for value in (measured, median(_numbers(recorded) or [0.0])) if math.isfinite(value)]
+    return max(sizes, default=0.0)
+
+
+def _numbers(values: Iterable[Any]) -> list[float]:
+    return [abs(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and v == v]
+
+
+def _agree(new: Any, old: Any, allowed: float, unit: float) -> bool:
+    """Whether a recorded value is the measured one, up to the allowed difference."""
+    if _missing(new) or _missing(old):
+        return _missing(new) and _missing(old)
+    if isinstance(new, (bool, str)) or isinstance(old, (bool, str)):
+        return type(new) is type(old) and new == old
+    if unit and abs(old / unit - round(old / unit)) > 1e-6:
+        return False
+    return bool(new == old or abs(new - old) <= allowed + _TINY)  # infinite numbers have no difference
