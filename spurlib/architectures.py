@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .data import SpuriousData, framed_images, marked_images, synthetic
 from .features import EmpiricalTangent
 from .interpolation import Interpolator, SingularKernelError
 from .networks import fully_connected, predict, resnet18, small_cnn, train_many, vision_transformer
-from .runs import Configuration, Experiment, Row
+from .runs import Configuration, Experiment, Row, Tolerance, of_training
 
 __all__ = ["EXPERIMENTS", "architecture", "architecture_alignment", "mean_of", "settled", "spurious_data"]
 
@@ -135,8 +136,8 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
 
     The kernels are those of the gradient of the output in all parameters, at the start (`settled` on the training
     set), at the end, and, for a sample that is left out, halfway between the networks trained with and without it.
-    Where single precision leaves a kernel matrix without a usable inverse, a ridge of 1e-5 times the mean of its
-    diagonal is added.
+    Where single precision leaves a kernel matrix without a usable inverse (see `Interpolator`), a ridge of 1e-5 times
+    the mean of its diagonal is added.
 
     Parameters
     ----------
@@ -159,8 +160,10 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
         kernel matrices at start and end; and for POINT ``start`` and ``end`` ``alignment_POINT``, the mean of
         F_i = F(z_i^s, z_i), ``alignment_sd_POINT`` over the samples, ``kernel_POINT``, the covariance of labels and
         F_i S_i when S_i, too, is that of the kernel, of which the labels are g - f_0 at the start and g at the end,
-        and ``condition_POINT`` of the kernel matrix. Of a left-out sample: ``sample``, its position; ``label``;
-        ``stability``, S(z_i), and ``stability_query``, S(z_i^s); its F_i at ``start``, ``end`` and ``middle``.
+        ``condition_POINT`` of the kernel matrix, at most the inverse of the rounding error of the gradients, beyond
+        which it tells nothing; and ``ridge_POINT``, what was added to the diagonal, mostly 0. Of a
+        left-out sample: ``sample``, its position; ``label``; ``stability``, S(z_i), and ``stability_query``,
+        S(z_i^s); its F_i at ``start``, ``end`` and ``middle``, and ``ridge_middle``.
 
     Raises
     ------
@@ -178,6 +181,7 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
     )
     untrained = architecture(configuration["kind"], data, act=configuration["act"], seed=seed).to(device)
     left_out, rows = configuration["left_out"], []
+    dtype = next(untrained.parameters()).dtype
     for n in configuration["sizes"]:
         Z, Z_s, g = data.Z[:n], data.Z_spurious[:n], data.g[:n]
         weights = np.ones((len(left_out) + 1, n))
@@ -200,7 +204,7 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
         own, kernels = {}, []
         for point, model, labels in (("start", start, g - predict(start, Z)), ("end", full, g)):
             K, K_s = np.split(EmpiricalTangent(model).gram(np.vstack([Z, Z_s]), Z), 2)
-            m = _interpolator(K, labels)
+            m = _interpolator(K, labels, dtype)
             F = np.diag(m.alignment(K_s))
             own[point] = F
             kernels.append(K)
@@ -208,29 +212,33 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
                 f"alignment_{point}": _mean(F),
                 f"alignment_sd_{point}": float(F.std()),
                 f"kernel_{point}": _mean(F * np.asarray(m.loo_residuals) * (g - g.mean())),
-                f"condition_{point}": float(np.linalg.cond(K)),
+                f"condition_{point}": min(float(np.linalg.cond(K)), 1 / torch.finfo(dtype).eps),
+                f"ridge_{point}": m.ridge,
             }
         common["similarity"] = float(np.sum(kernels[0] * kernels[1]) / np.prod([np.linalg.norm(K) for K in kernels]))
         for i, other in zip(left_out, others, strict=True):
             asked = np.stack([Z[i], Z_s[i]])
             S = predict(full, asked).astype(float) - predict(other, asked)
             K, k_s = np.split(EmpiricalTangent(mean_of(full, other)).gram(np.vstack([Z, Z_s[i : i + 1]]), Z), [n])
+            m = _interpolator(K, g, dtype)
             rows.append(
                 common
                 | {"sample": i, "label": float(g[i]), "stability": float(S[0]), "stability_query": float(S[1])}
                 | {point: float(F[i]) for point, F in own.items()}
-                | {"middle": float(_interpolator(K, g).alignment(k_s)[0, i])}
+                | {"middle": float(m.alignment(k_s)[0, i]), "ridge_middle": m.ridge}
             )
         if not left_out:
             rows.append(common)
     return rows
 
 
-def _interpolator(K: np.ndarray, g: np.ndarray) -> Interpolator:
+def _interpolator(K: np.ndarray, g: np.ndarray, dtype: torch.dtype) -> Interpolator:
+    """Of a kernel matrix whose gradients are of a precision; with a small ridge where that leaves no usable inverse."""
     try:
-        return Interpolator.from_gram(K, g)
+        return Interpolator.from_gram(K, g, dtype=dtype)
     except SingularKernelError:
-        return Interpolator.from_gram(K, g, ridge=1e-5 * np.trace(K) / len(K))
+        # the ridge is a hundred times the rounding errors of single precision: what is left need not be judged by them
+        return Interpolator.from_gram(K, g, ridge=1e-5 * float(np.trace(K)) / len(K), dtype=torch.float64)
 
 
 def _mean(x: Any) -> float:
@@ -242,6 +250,30 @@ def _shorter(configuration: Configuration) -> Configuration:
     sizes = configuration["sizes"]
     short = {**configuration, "sizes": [n for n in sizes if n <= 100] or sizes[:1]}
     return short | {"left_out": short["left_out"][:1]} if "left_out" in short else short
+
+
+def of_gradients(quantity: str, row: Mapping[str, Any]) -> Tolerance:
+    """The tolerance of what is computed from the gradients of networks, before and after training.
+
+    Rounding errors of single precision, 1e-7, are amplified by the condition of the kernel matrix: at the start numbers
+    agree to 1e-3 plus 2e-7 times the condition; at the end and halfway to 5e-2, what training makes of rounding errors,
+    plus as much. The rest as `runs.of_training` says.
+
+    Parameters
+    ----------
+    quantity, row
+        As for `runs.rounding`.
+
+    Returns
+    -------
+    Tolerance
+    """
+    point = quantity.rpartition("_")[2]
+    if point == "start":
+        return Tolerance(1e-3 + 2e-7 * row["condition_start"])
+    if point in ("end", "middle"):
+        return Tolerance(5e-2 + 2e-7 * row["condition_end"])
+    return of_training(quantity, row)
 
 
 def _common(data: str, pattern: str, kind: str, act: str, **sizes: Any) -> Configuration:
@@ -290,7 +322,10 @@ EXPERIMENTS = (
         architecture_alignment,
         keys=("n", "sample"),
         shorten=_shorter,
+        version=2,
         draws={"page": 3, "paper": 4},
+        tolerance=of_gradients,
+        samples=("sample",),
     ),
     Experiment(
         "architecture-sizes",
@@ -298,7 +333,9 @@ EXPERIMENTS = (
         _growing,
         architecture_alignment,
         shorten=_shorter,
+        version=2,
         draws={"page": 3, "paper": 4},
+        tolerance=of_gradients,
     ),
 )
 """The experiments of this module, for `experiments.register`."""

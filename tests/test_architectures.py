@@ -5,8 +5,18 @@ import pytest
 import torch
 
 import spurlib as sl
-from spurlib.architectures import _interpolator, architecture, architecture_alignment, mean_of, settled, spurious_data
+from spurlib import architectures
+from spurlib.architectures import (
+    _interpolator,
+    architecture,
+    architecture_alignment,
+    mean_of,
+    of_gradients,
+    settled,
+    spurious_data,
+)
 from spurlib.experiments import experiment
+from spurlib.runs import Tolerance, of_training
 
 CELL = {
     "data": "synthetic",
@@ -73,6 +83,7 @@ def test_the_measurement_against_its_definitions():
             f"alignment_sd_{point}": F[point].std(),
             f"kernel_{point}": np.cov(F[point] * S, data.g, bias=True)[0, 1],
             f"condition_{point}": np.linalg.cond(kernel),
+            f"ridge_{point}": 0.0,
         }
     for row, i in zip(rows, [0, 7], strict=True):
         other, _ = sl.train(start, np.delete(data.Z, i, axis=0), np.delete(data.g, i), epochs=40, seed=4)
@@ -84,6 +95,7 @@ def test_the_measurement_against_its_definitions():
         expected = common | {"sample": i, "label": data.g[i], "stability": S, "stability_query": S_s}
         expected |= {point: F[point][i] for point in F}
         expected["middle"] = alignments(between, data.Z, data.Z_spurious[: i + 1])[i]
+        expected["ridge_middle"] = 0.0
         assert row.pop("source") == data.source
         assert row == pytest.approx(expected, rel=2e-3, abs=2e-3)
 
@@ -157,9 +169,61 @@ def test_a_singular_kernel_gets_a_small_ridge():
     Phi = np.random.default_rng(0).standard_normal((5, 9))
     regular, doubled = Phi @ Phi.T, np.vstack([Phi, Phi[:1]]) @ np.vstack([Phi, Phi[:1]]).T
     g = np.arange(6.0)
-    np.testing.assert_array_equal(
-        _interpolator(regular, g[:5]).alignment(regular), sl.Interpolator.from_gram(regular, g[:5]).alignment(regular)
-    )
-    ridge = 1e-5 * np.trace(doubled) / 6
-    expected = np.linalg.solve(doubled + ridge * np.eye(6), doubled).T
-    np.testing.assert_allclose(_interpolator(doubled, g).alignment(doubled), expected, atol=1e-6)
+    m = _interpolator(regular, g[:5], torch.float32)
+    assert m.ridge == 0
+    np.testing.assert_array_equal(m.alignment(regular), sl.Interpolator.from_gram(regular, g[:5]).alignment(regular))
+    m = _interpolator(doubled, g, torch.float32)
+    assert m.ridge == pytest.approx(1e-5 * np.trace(doubled) / 6)
+    expected = np.linalg.solve(doubled + m.ridge * np.eye(6), doubled).T
+    np.testing.assert_allclose(m.alignment(doubled), expected, atol=1e-6)
+
+
+def near_twins(size):
+    """A network with two hidden layers, and samples of which two differ by little and have opposite labels."""
+    generator = np.random.default_rng(1)
+    Z, g = generator.standard_normal((30, 20)), np.resize([1.0, -1.0], 30)
+    Z[1] = Z[0] + size * generator.standard_normal(20)
+    return sl.fully_connected(20, widths=(100,), act="tanh", seed=1), Z, g
+
+
+def test_gradients_of_single_precision_are_judged_as_such():
+    model, Z, g = near_twins(1e-4)
+    K = sl.EmpiricalTangent(model).gram(Z)
+    assert sl.Interpolator.from_gram(K, g).ridge == 0  # in double precision the matrix would pass
+    single, double = (_interpolator(K, g, dtype) for dtype in (torch.float32, torch.float64))
+    assert single.ridge > 0 and double.ridge == 0
+    order = np.roll(np.arange(30), 7)
+    permuted = _interpolator(sl.EmpiricalTangent(model).gram(Z[order]), g[order], torch.float32)
+    np.testing.assert_allclose(permuted.predict(K[:, order]), single.predict(K), atol=2e-2)
+    # rounding errors decide what the other says
+    errors = 1e-7 * np.random.default_rng(2).standard_normal((30, 30)) * np.trace(K) / 30
+    moved = _interpolator(K + errors + errors.T, g, torch.float64).coefficients.numpy()
+    assert np.abs(moved / double.coefficients.numpy() - 1).max() > 0.1
+
+
+def test_the_ridge_of_a_sample_with_large_gradients_is_not_judged_again():
+    Phi = np.random.default_rng(0).standard_normal((6, 9))
+    Phi[:2] *= 30  # twins, with gradients above the average
+    Phi[1] = Phi[0]
+    m = _interpolator(Phi @ Phi.T, np.arange(6.0), torch.float32)
+    assert m.ridge > 0 and m.predict(Phi @ Phi.T)[:2] == pytest.approx([0.5, 0.5], abs=1e-2)
+
+
+def test_ridges_and_conditions_are_recorded(monkeypatch):
+    def doubled(*arguments, **options):
+        data = sl.synthetic(*arguments, **options)
+        data.Z[1], data.g[1] = data.Z[0], data.g[0]
+        return data
+
+    monkeypatch.setattr(architectures, "synthetic", doubled)
+    for row in architecture_alignment({**CELL, "epochs": 2, "n_test": 5}, 4, "cpu"):
+        assert min(row["ridge_start"], row["ridge_end"], row["ridge_middle"]) > 0
+        assert row["condition_start"] == row["condition_end"] == 1 / torch.finfo(torch.float32).eps
+
+
+def test_tolerances_of_gradients():
+    row = {"condition_start": 1e4, "condition_end": 2.5e5, "n": 40, "n_test": 1000}
+    assert of_gradients("alignment_sd_start", row) == of_gradients("start", row) == Tolerance(3e-3)
+    assert of_gradients("kernel_end", row) == of_gradients("middle", row) == Tolerance(0.1)
+    for quantity in ("stability_query", "covariance", "test_accuracy", "label", "train_loss"):
+        assert of_gradients(quantity, row) == of_training(quantity, row)
