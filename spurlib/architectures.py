@@ -255,9 +255,12 @@ def _shorter(configuration: Configuration) -> Configuration:
 def of_gradients(quantity: str, row: Mapping[str, Any]) -> Tolerance:
     """The tolerance of what is computed from the gradients of networks, before and after training.
 
-    Rounding errors of single precision, 1e-7, are amplified by the condition of the kernel matrix: at the start numbers
-    agree to 1e-3 plus 2e-7 times the condition; at the end and halfway to 5e-2, what training makes of rounding errors,
-    plus as much. The rest as `runs.of_training` says.
+    Rounding errors of single precision, 1e-7, are amplified by the condition of the kernel matrix: 2e-7 times the
+    condition is allowed besides what follows. At the start numbers agree to 1e-3, the condition itself and all of a
+    ResNet to 4e-3. At the end training has amplified them as well: measured as for `runs.of_training` they were 3
+    percent of a mean, 8 percent of a condition, and 17 percent of the alignment of a single sample, all of a ResNet.
+    Allowed are 0.1 of means and deviations, 0.3 of the condition, and 0.5 of a single alignment, at the end and
+    halfway, statistically. The rest as `runs.of_training` says.
 
     Parameters
     ----------
@@ -268,11 +271,13 @@ def of_gradients(quantity: str, row: Mapping[str, Any]) -> Tolerance:
     -------
     Tolerance
     """
-    point = quantity.rpartition("_")[2]
+    point, condition = quantity.rpartition("_")[2], quantity.startswith("condition")
     if point == "start":
-        return Tolerance(1e-3 + 2e-7 * row["condition_start"])
+        return Tolerance((4e-3 if condition or row["kind"] == "resnet18" else 1e-3) + 2e-7 * row["condition_start"])
+    if quantity in ("end", "middle"):
+        return Tolerance(0.5 + 2e-7 * row["condition_end"], statistical=True)
     if point in ("end", "middle"):
-        return Tolerance(5e-2 + 2e-7 * row["condition_end"])
+        return Tolerance((0.3 if condition else 0.1) + 2e-7 * row["condition_end"])
     return of_training(quantity, row)
 
 

@@ -222,8 +222,10 @@ def test_ridges_and_conditions_are_recorded(monkeypatch):
 
 
 def test_tolerances_of_gradients():
-    row = {"condition_start": 1e4, "condition_end": 2.5e5, "n": 40, "n_test": 1000}
+    row = {"kind": "fc", "condition_start": 1e4, "condition_end": 5e5, "n": 40, "n_test": 1000}
     assert of_gradients("alignment_sd_start", row) == of_gradients("start", row) == Tolerance(3e-3)
-    assert of_gradients("kernel_end", row) == of_gradients("middle", row) == Tolerance(0.1)
+    assert of_gradients("condition_start", row) == of_gradients("start", row | {"kind": "resnet18"}) == Tolerance(6e-3)
+    assert of_gradients("kernel_end", row) == of_gradients("ridge_middle", row) == Tolerance(0.2)
+    assert of_gradients("middle", row) == Tolerance(0.6, statistical=True)
     for quantity in ("stability_query", "covariance", "test_accuracy", "label", "train_loss"):
         assert of_gradients(quantity, row) == of_training(quantity, row)

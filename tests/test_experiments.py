@@ -639,7 +639,10 @@ def test_tolerances():
     assert rounding("test_accuracy", single) == Tolerance(unit=1 / 1000, steps=2)
     assert of_training("spurious_accuracy", single) == Tolerance(unit=1 / 50, steps=1)
     assert of_training("unseen_accuracy", single) == Tolerance(unit=1 / 1000, steps=11)
-    assert of_training("chance_spurious_accuracy_zero", single) == Tolerance(unit=1 / 2500, steps=50)
+    assert of_training("chance_spurious_accuracy_zero", single) == Tolerance(unit=1 / 2500, steps=25)
+    resnet = single | {"kind": "resnet18"}
+    assert of_training("covariance", single) == Tolerance(4e-3) and of_training("covariance", resnet) == Tolerance(3e-2)
+    assert of_training("test_accuracy", resnet) == Tolerance(unit=1 / 1000, steps=22)
     assert of_training("label", single) == Tolerance() and of_training("stability_zero", single).statistical
 
 
