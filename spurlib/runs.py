@@ -522,7 +522,7 @@ def _refuse_fewer(seeds: int, name: str, folder: str | os.PathLike[str] | None) 
 def _refuse_unwritable(folder: Path) -> None:
     try:
         write_atomically(folder / "probe", b"")
-        (folder / "probe").unlink()
+        (folder / "probe").unlink(missing_ok=True)  # another run may have deleted it
     except OSError as error:
         raise ValueError(f"folder: {folder} cannot be written: {error}") from error
 
