@@ -12,7 +12,7 @@ from torch import nn
 
 from .data import SpuriousData, framed_images, marked_images, synthetic
 from .features import EmpiricalTangent
-from .interpolation import Interpolator, SingularKernelError
+from .interpolation import Interpolator, SingularKernelError, Solve
 from .networks import fully_connected, predict, resnet18, small_cnn, train_many, vision_transformer
 from .runs import Configuration, Experiment, Row, Tolerance, of_training
 
@@ -232,7 +232,7 @@ def architecture_alignment(configuration: Configuration, seed: int, device: str)
     return rows
 
 
-def _interpolator(K: np.ndarray, g: np.ndarray, dtype: torch.dtype) -> Interpolator:
+def _interpolator(K: np.ndarray, g: np.ndarray, dtype: torch.dtype) -> Solve:
     """Of a kernel matrix whose gradients are of a precision; with a small ridge where that leaves no usable inverse."""
     try:
         return Interpolator.from_gram(K, g, dtype=dtype)
