@@ -1,8 +1,12 @@
 """Trained networks: architectures, training against plain loops, samples that are left out have no influence."""
 
 import copy
+import hashlib
 import math
+import pickle
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import torch
 from torch import nn
 
 import spurlib as sl
+from spurlib.networks import DivergedError, _generator
 
 N, D = 24, 12
 DATA = sl.synthetic(n=N, d=D, alpha=0.5, n_test=30, seed=0)
@@ -44,6 +49,30 @@ def same(a, b):
     return torch.equal(parameters(a), parameters(b))
 
 
+def digest(model):
+    """Of names and values of all parameters and buffers."""
+    return hashlib.sha256(
+        b"".join(name.encode() + value.numpy().tobytes() for name, value in model.state_dict().items())
+    ).hexdigest()[:16]
+
+
+class Of(nn.Module):
+    """One linear layer, of which `f` makes the output."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f, self.linear = f, nn.Linear(D, 1)
+
+    def forward(self, z):
+        return self.f(self.linear(z))
+
+
+def dropping(layer=None, **kinds):
+    """A network with dropout."""
+    start = small(**kinds)
+    return nn.Sequential(*start[:3], nn.Dropout(0.4) if layer is None else layer, *start[3:])
+
+
 # ---- architectures
 
 
@@ -59,20 +88,141 @@ def test_numbers_of_parameters():
     assert count(sl.resnet18((48, 48, 1), 2)) == 11_181_642 - 2 * 64 * 49 - 8 * 513
 
 
-def test_weights_are_drawn_from_the_seed_alone():
-    makers = [
-        small,
-        lambda seed: sl.small_cnn((8, 8, 1), seed=seed),
-        lambda seed: sl.resnet18((33, 33, 1), seed=seed),
-        lambda seed: sl.vision_transformer((8, 8, 1), patch=4, width=8, layers=1, heads=2, seed=seed),
-    ]
-    for make in makers:
-        torch.manual_seed(5)
-        expected = torch.rand(3)
-        torch.manual_seed(5)
-        first = make(seed=1)
-        assert torch.equal(torch.rand(3), expected)
-        assert same(make(seed=1), first) and not same(make(seed=2), first)
+MAKERS = {
+    "fc": small,
+    "cnn": lambda seed=0, **kinds: sl.small_cnn((9, 12, 3), 4, seed=seed, **kinds),
+    "resnet18": lambda seed=0, **kinds: sl.resnet18((8, 8, 1), 1, seed=seed, **kinds),
+    "vit": lambda seed=0, **kinds: sl.vision_transformer(
+        (8, 8, 1), 1, patch=4, width=8, layers=1, heads=2, seed=seed, **kinds
+    ),
+}
+
+
+def by_torch(kind):
+    """The layers as torch and torchvision draw them, from the global generator."""
+    vision = pytest.importorskip("torchvision").models
+    if kind == "fc":
+        return nn.Sequential(nn.Linear(D, 16), nn.Linear(16, 8), nn.Linear(8, 1))
+    if kind == "cnn":
+        layers = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Linear(32 * 2 * 3, 256), nn.Linear(256, 4)
+        return nn.Sequential(*layers)
+    if kind == "resnet18":
+        body = vision.resnet18(num_classes=1)
+        body.conv1 = nn.Conv2d(1, 64, 7, bias=False)
+        return body
+    body = vision.VisionTransformer(8, 4, 1, 2, 8, 16, num_classes=1)
+    body.heads.head.reset_parameters()
+    body.conv_proj = nn.Conv2d(1, 8, 4)
+    return body
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_weights_are_those_that_torch_draws(kind):
+    before = torch.get_rng_state()
+    for seed in (1, 2**32 - 1):
+        model = MAKERS[kind](seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            assert same(model, by_torch(kind))
+        assert {t.dtype for t in model.parameters()} == {torch.float32} and not same(model, MAKERS[kind](seed - 1))
+
+
+DIGESTS = {
+    "fc": ["10037d946557a63c", "0f747aec139215f9", "ac00d3bc5aed2427", "40d41a34e302acf1"],
+    "cnn": ["9bcc513012ab82e4", "c3c888474d12157c", "9f042c217b400a14", "58f3ae454092f7dc"],
+}
+
+
+@pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith("AVX"), reason="rounded on other processors")
+@pytest.mark.parametrize("kind", DIGESTS)
+def test_weights_are_those_of_the_records(kind):
+    for seed, expected in zip((0, 1, 12345, 2**32 - 1), DIGESTS[kind], strict=True):
+        assert digest(MAKERS[kind](seed)) == expected
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("state", ["no_grad", "inference_mode", "device", "double"])
+def test_weights_and_training_do_not_depend_on_the_state_of_torch(state, request):
+    def run():
+        models = [make(3) for make in MAKERS.values()]
+        assert all(p.requires_grad for model in models for p in model.parameters())
+        own = nn.Linear(D, 1, device="cpu", dtype=torch.float32)
+        with torch.no_grad():
+            own.weight.fill_(0.1), own.bias.fill_(0.0)
+        Z, g = (torch.tensor(x, device="cpu") for x in (DATA.Z, DATA.g))
+        trained = [sl.train(start, Z, g, epochs=3, batch=7)[0] for start in (models[0], own)]
+        trained += sl.train_many(models[0], Z, g, epochs=2, weights=torch.ones(2, N, device="cpu"), together=True)
+        return [digest(model) for model in models + trained], sl.predict(trained[0], DATA.Z)
+
+    expected, f = run()
+    if state == "double":
+        request.getfixturevalue("double")
+        found, values = run()
+    else:
+        with torch.device("meta") if state == "device" else getattr(torch, state)():
+            found, values = run()
+    assert found == expected
+    np.testing.assert_array_equal(values, f)
+
+
+def test_threads_build_the_same_networks():
+    expected = [parameters(small(seed)) for seed in range(24)]
+    start = threading.Barrier(6)
+
+    def build(seeds):
+        start.wait()
+        return [parameters(small(seed)) for seed in seeds]
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(build, [range(first, 24, 6) for first in range(6)]))
+    for first, some in enumerate(found):
+        assert all(torch.equal(a, b) for a, b in zip(some, expected[first::6], strict=True))
+
+
+def test_every_seed_has_numbers_of_its_own():
+    for seed in (0, 5, 2**31):
+        for more in (2**32, 2**33, 2**62):
+            assert not same(small(seed), small(seed + more)) and same(small(seed + more), small(seed + more))
+    twister = np.random.MT19937()
+    state = twister.state
+    state["state"] = {"key": np.random.SeedSequence(2**40).generate_state(624), "pos": 624}
+    twister.state = state
+    drawn = torch.empty(1000, dtype=torch.int32).random_(generator=_generator(2**40))
+    np.testing.assert_array_equal(drawn, twister.random_raw(1000) % 2**31)
+    with pytest.raises(ValueError, match=r"^seed must be an integer .*, got 9223372036854775808"):
+        small(2**63)
+
+
+def test_networks_can_be_pickled():
+    Z = np.random.default_rng(0).standard_normal((3, 324))
+    for kind, d in (("fc", D), ("cnn", 324), ("resnet18", 64), ("vit", 64)):
+        model = MAKERS[kind]()
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(sl.predict(again, Z[:, :d]), sl.predict(model, Z[:, :d]))
+
+
+@pytest.mark.parametrize("kind", ["cnn", "resnet18", "vit"])
+def test_images_of_another_size_are_refused(kind):
+    model = MAKERS[kind]()
+    columns = math.prod(model.image_shape)
+    Z = np.random.default_rng(0).standard_normal((4, 3 * columns))
+    message = rf"^Z must have {columns} columns, for images of shape \(.*, got shape \(\d, {3 * columns}\)"
+    for call in (
+        lambda: sl.predict(model, Z),
+        lambda: sl.train(model, Z, np.ones(4), epochs=1),
+        lambda: sl.train_many(model, Z, np.ones((2, 4)), epochs=1),
+        lambda: sl.leave_one_out(model, Z, np.ones(4), [0], epochs=1),
+        lambda: model(torch.ones(3, *model.image_shape[:2], 7)),
+    ):
+        with pytest.raises(ValueError, match=message if "7" not in str(call) else "^Z must have"):
+            call()
 
 
 def test_networks_of_images_take_them_flat():
@@ -80,6 +230,7 @@ def test_networks_of_images_take_them_flat():
     picture = np.random.default_rng(0).standard_normal((5, 6, 2))
     whole = model.body(torch.from_numpy(picture).float().permute(2, 0, 1)[None])
     np.testing.assert_allclose(sl.predict(model, picture.reshape(1, -1)), whole.detach(), atol=1e-6)
+    torch.testing.assert_close(model(torch.from_numpy(picture).float()[None]), whole)
 
 
 def test_activations_of_the_library_are_trained_through():
@@ -92,7 +243,7 @@ def test_activations_of_the_library_are_trained_through():
     with pytest.raises(ValueError, match="activation 'rely' is not known"):
         small(act="rely")
 
-    for make, shape in ((sl.small_cnn, (4, 4, 1)), (sl.resnet18, (33, 33, 1)), (sl.vision_transformer, (8, 8, 1))):
+    for make, shape in ((sl.small_cnn, (4, 4, 1)), (sl.resnet18, (5, 6, 1)), (sl.vision_transformer, (8, 8, 1))):
         plain, curved = make(shape, 1), make(shape, 1, act="erf")
         assert same(plain, curved)
         Z = np.random.default_rng(0).standard_normal((3, math.prod(shape)))
@@ -104,6 +255,47 @@ def test_activations_of_the_library_are_trained_through():
     written = sl.small_cnn((4, 4, 1), act=lambda x: x * (x > 0))  # ReLU again
     Z = np.random.default_rng(0).standard_normal((3, 16))
     np.testing.assert_allclose(sl.predict(written, Z), sl.predict(sl.small_cnn((4, 4, 1)), Z), rtol=1e-5)
+
+
+def polynomial(u):
+    return u + torch.special.hermite_polynomial_he(u, 3)
+
+
+def partly_cut(u):
+    return u + 0.01 * torch.tanh(u).detach()
+
+
+def not_a_number(u):
+    return torch.where(u > 0, u.abs().sqrt() + torch.sqrt(u), 0 * u)
+
+
+@pytest.mark.parametrize("act", [polynomial, partly_cut, not_a_number], ids=lambda act: act.__name__)
+def test_activations_that_torch_differentiates_in_part_are_refused(act):
+    for make in (small, lambda act: sl.small_cnn((4, 4, 1), act=act)):
+        with pytest.raises(ValueError, match=rf"^act: torch does not differentiate all of '{act.__name__}': at "):
+            make(act=act)
+
+
+ACTIVATIONS = {
+    **{name: name for name in (*sl.activation_names(), "h3", "h60") if name != "step"},
+    "clamp": lambda u: u.clamp(-1, 1),
+    "two kinks": lambda u: (u - 0.3).abs() + (u + 1.7).abs(),
+    "jumps": torch.round,
+    "fast": lambda u: torch.sin(300 * u),
+    "steep": lambda u: torch.exp(9 * u),
+    "narrow": lambda u: torch.exp(-50 * u**2),
+    "in place": nn.ReLU(inplace=True),
+    "single precision": lambda u: torch.tanh(u.float()),
+    "large constant": lambda u: torch.relu(u) + 1e6,
+    "tiny": lambda u: 1e-9 * torch.tanh(u),
+    "special": torch.special.ndtr,
+    "approximate": nn.GELU(approximate="tanh"),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_right_derivatives_are_not_refused(name):
+    assert sl.fully_connected(2, widths=(1,), act=ACTIVATIONS[name])[2].out_features == 1
 
 
 def test_a_vision_transformer_starts_from_outputs_that_vary():
@@ -130,7 +322,11 @@ def test_a_vision_transformer_starts_from_outputs_that_vary():
         (lambda: sl.small_cnn((3, 8, 1)), "^image_shape must have a height and a width of 4"),
         (lambda: sl.small_cnn((8, 8, 0)), "^image_shape must be"),
         (lambda: sl.small_cnn((8, 8, 1), 0), "^outputs must be"),
-        (lambda: sl.resnet18((14, 14, 1)), "^image_shape must have a height and a width of 33"),
+        (lambda: sl.small_cnn(None), r"^image_shape must be \(height, width, channels\), got None"),
+        (lambda: sl.resnet18((14, 0, 1)), "^image_shape must be a positive integer"),
+        (lambda: sl.vision_transformer((16, 16, 1), 0), "^outputs must be"),
+        (lambda: sl.fully_connected(3, widths=5), "^widths must be a sequence of integers, got 5"),
+        (lambda: sl.fully_connected(3, seed=1.0), "^seed must be"),
     ],
 )
 def test_bad_architectures_are_refused_by_name(call, message):
@@ -140,7 +336,7 @@ def test_bad_architectures_are_refused_by_name(call, message):
 
 def test_torchvision_is_asked_for_when_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ModuleNotFoundError, match=r"torchvision is needed here: pip install 'spurlib\[images\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'torchvision is needed here: pip install "\.\[images\]"$'):
         sl.resnet18((48, 48, 3))
     with pytest.raises(ModuleNotFoundError, match="torchvision is needed here"):
         sl.vision_transformer((48, 48, 3))
@@ -156,6 +352,9 @@ def test_outputs_are_like_the_samples():
         assert type(f) is type(Z) and f.shape == (N,)
         np.testing.assert_allclose(f, model(torch.from_numpy(DATA.Z).float())[:, 0].detach(), rtol=1e-5, atol=1e-6)
     assert sl.predict(small(outputs=3), DATA.Z).shape == (N, 3)
+    np.testing.assert_array_equal(sl.predict(model, DATA.Z.tolist(), batch=5), sl.predict(model, DATA.Z, batch=5))
+    f = sl.predict(model.double(), DATA.Z)
+    assert f.dtype == np.float64 and np.array_equal(f, model(torch.from_numpy(DATA.Z))[:, 0].detach())
 
 
 def test_outputs_are_those_after_training():
@@ -164,6 +363,112 @@ def test_outputs_are_those_after_training():
     one_by_one = np.concatenate([sl.predict(model, z[None]) for z in DATA.Z])
     np.testing.assert_allclose(sl.predict(model, DATA.Z), one_by_one, rtol=1e-5, atol=1e-6)
     assert model.training and all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_modes_are_those_that_were():
+    modes = []
+
+    class Watch(Normalized):
+        def forward(self, z):
+            modes.append((self.training, shared.training, shared.body[1].training))
+            return super().forward(z)
+
+    shared = Watch().train()
+    shared.body[1].eval()
+    sl.predict(shared, DATA.Z)
+    assert modes == [(False, True, False)]  # another thread may train what is asked here
+    assert [module.training for module in shared.modules()] == [True, True, True, False, True, True]
+    before = copy.deepcopy(shared.body[1].state_dict())
+    modes.clear()
+    everything, without = sl.leave_one_out(
+        shared, DATA.Z, DATA.g, [3, 3], epochs=4
+    )  # together, as batches do not enter
+    assert all(torch.equal(before[k], v) for k, v in everything.body[1].state_dict().items() if "running" in k)
+    assert not torch.equal(before["weight"], everything.body[1].weight) and same(*without)
+    assert modes[-1][:2] == (True, True) and not any(module.training for module in everything.modules())
+    thawed, _ = sl.train(copy.deepcopy(shared).eval(), DATA.Z, DATA.g, epochs=1)
+    assert not torch.equal(before["running_mean"], thawed.body[1].running_mean)
+
+
+class Centered(nn.Linear):
+    def forward(self, z):
+        return super().forward(z - z.mean(dim=0))
+
+
+def test_outputs_that_depend_on_the_batch_are_refused():
+    norm = nn.Sequential(nn.Linear(D, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 1))
+    for call in (lambda: sl.predict(norm, DATA.Z), lambda: sl.train(norm, DATA.Z, DATA.g, epochs=1)):
+        with pytest.raises(ValueError, match=r"^model: the output .* since layer '1' has no running statistics"):
+            call()
+    with pytest.raises(ValueError, match=r"^model: the output for a sample depends on the others of its batch$"):
+        sl.train(Centered(D, 1), DATA.Z, DATA.g, epochs=1)
+
+
+def frozen():
+    return small().requires_grad_(False)
+
+
+def buffers():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.ones(1))
+
+        def forward(self, z):
+            return z[:, :1]
+
+    return Constant()
+
+
+@pytest.mark.parametrize(
+    ("model", "message", "asked"),
+    [
+        (Of(lambda f: f[:, 0]), r"^model must return .* \(n, outputs\): for .* got shape \(\d+,\)", True),
+        (Of(lambda f: f.reshape(1, -1)), r"^model must return .* got shape \(1, \d+\)", True),
+        (Of(lambda f: (f, f)), "^model must return a tensor, .* got tuple", True),
+        (
+            Of(lambda f: f.bfloat16()),
+            "^model must return outputs in torch.float32 or torch.float64, got torch.bfloat16",
+            True,
+        ),
+        (small().bfloat16(), "^model must have parameters in torch.float32 or torch.float64, got torch.bfloat16", True),
+        (nn.LazyLinear(1), "^model has parameters without values", True),
+        (nn.Linear(D, 1, device="meta"), "^model has parameters without values", True),
+        (frozen(), "^model has nothing to train", False),
+        (buffers(), "^model has nothing to train", False),
+        (Of(torch.Tensor.detach), "^model has nothing to train", False),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(model, message, asked):
+    calls = [
+        lambda: sl.train(model, DATA.Z[:5], DATA.g[:5], epochs=1),
+        lambda: sl.train_many(model, DATA.Z[:5], DATA.g[:5], weights=np.ones((2, 5)), epochs=1),
+    ]
+    for call in [*calls, lambda: sl.predict(model, DATA.Z[:5])][0 if asked else -3 : None if asked else 2]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_the_memory_is_not_the_columns():
+    def fails(f):
+        if len(f) > 1:
+            raise kind("DefaultCPUAllocator: can't allocate memory")
+        return f
+
+    for kind in (RuntimeError, torch.OutOfMemoryError):
+        with pytest.raises(kind, match=r"^DefaultCPUAllocator"):
+            sl.predict(Of(fails), DATA.Z)
+        assert sl.predict(Of(fails), DATA.Z, batch=1).shape == (N,)
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    def diverged(f):
+        return torch.where(f > f.sort(dim=0).values[-2], torch.nan, f)
+
+    f = sl.predict(start := Of(lambda f: f), DATA.Z)
+    start.f = diverged
+    with pytest.raises(ValueError, match=rf"^model gives NaN or infinite outputs, first for row {f.argmax()} of Z"):
+        sl.predict(start, DATA.Z)
 
 
 def test_samples_that_do_not_fit_are_refused():
@@ -220,11 +525,13 @@ def test_a_small_set_is_interpolated():
 
 
 def test_resnet_learns():
-    data = sl.framed_images("digits", n=6, n_test=2, frame=13, seed=0)
+    data = sl.framed_images("digits", n=6, n_test=2, frame=12, seed=0)
     start = sl.resnet18(data.image_shape, 1)
-    model, losses = sl.train(start, data.Z, data.g, epochs=4, batch=3)
+    assert data.image_shape == (32, 32, 1)
+    model, losses = sl.train(start, data.Z, data.g, epochs=3, batch=3)
     assert losses[-1] < losses[0] and sl.predict(model, data.Z).shape == (6,)
-    assert same(model, sl.train(start, data.Z, data.g, epochs=4, batch=3)[0])
+    with pytest.raises(ValueError, match=r"^batch = 4 leaves one of the 5 samples alone in a batch"):
+        sl.leave_one_out(start, data.Z[:5], data.g[:5], range(5), epochs=1, batch=4)
 
 
 def test_training_depends_on_its_seed_alone():
@@ -235,6 +542,100 @@ def test_training_depends_on_its_seed_alone():
     again, losses_again = sl.train(small(), DATA.Z, DATA.g, **options)
     assert same(first, again) and np.array_equal(losses, losses_again)
     assert not same(first, sl.train(small(), DATA.Z, DATA.g, seed=1, **options)[0])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_training_that_diverges_says_so(together):
+    start = small(act="linear")
+    with pytest.raises(
+        DivergedError, match=r"^training diverged: the loss is (nan|inf) in epoch \d; choose lr below 1e"
+    ):
+        sl.train_many(start, DATA.Z, DATA.g, epochs=9, lr=1e10, together=together)
+    with pytest.raises(DivergedError, match=r"^training diverged: the loss is nan in epoch 1;"):
+        with torch.no_grad():
+            start[0].weight.fill_(torch.nan)
+        sl.train_many(start, DATA.Z, DATA.g, epochs=9, together=together)
+    with pytest.raises(DivergedError, match=r"^training diverged: weights are NaN or infinite after epoch 1;"):
+        sl.train_many(small(), DATA.Z, DATA.g, epochs=1, lr=1e300, together=together)
+    assert issubclass(DivergedError, ValueError)
+
+
+class Noisy(nn.Module):
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x):
+        return x + self.draw(x) if self.training else x
+
+
+DRAWING = {
+    "dropout": nn.Dropout(0.4),
+    "whole units": nn.FeatureAlphaDropout(0.3),
+    "a GPU's dropout": Noisy(lambda x: torch.native_dropout(x, 0.5, True)[0]),
+    "noise": Noisy(lambda x: torch.empty_like(x).normal_()),
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_dropout_depends_on_the_seed_alone(name):
+    start, options = dropping(DRAWING[name], act="tanh"), {"epochs": 4, "batch": 7}
+    before = torch.get_rng_state()
+    model, losses = sl.train(start, DATA.Z, DATA.g, seed=1, **options)
+    everything, without = sl.leave_one_out(start, DATA.Z, DATA.g, [2, 9, 2], seed=1, together=False, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    again, values = sl.train(start, DATA.Z, DATA.g, seed=1, **options)
+    assert same(model, again) and np.array_equal(losses, values) and same(everything, model)
+    assert same(without[0], without[2]) and not same(without[0], without[1])
+    assert not same(model, sl.train(small(act="tanh"), DATA.Z, DATA.g, seed=1, **options)[0])
+    # the draws for other samples are the same: what is left out has no influence
+    other = DATA.Z.copy()
+    other[2] = 5.0
+    _, (changed,) = sl.leave_one_out(start, other, DATA.g, [2], seed=1, together=False, **options)
+    assert same(changed, without[0])
+
+
+def test_dropout_together_is_dropout_apart():
+    ways = [sl.leave_one_out(dropping(), DATA.Z, DATA.g, [2, 2], epochs=9, batch=9, together=w) for w in (None, False)]
+    for together, apart in zip(*([everything, *without] for everything, without in ways), strict=True):
+        torch.testing.assert_close(parameters(together), parameters(apart), rtol=1e-3, atol=1e-4)
+    assert same(*ways[0][1])
+
+
+def test_dropout_that_is_switched_off_is_off():
+    off = dropping()
+    off[3].eval()
+    assert same(sl.train(off, DATA.Z, DATA.g, epochs=3)[0], sl.train(small(), DATA.Z, DATA.g, epochs=3)[0])
+
+
+def test_attention_drops_by_the_seed():
+    start = sl.vision_transformer((8, 8, 1), 1, patch=4, width=8, layers=1, heads=2)
+    Z = np.random.default_rng(0).standard_normal((4, 64))
+    plain, _ = sl.train(start, Z, np.ones(4), epochs=2)
+    start.body.encoder.layers[0].self_attention.dropout = 0.5
+    one, two = (sl.train(start, Z, np.ones(4), epochs=2)[0] for _ in range(2))
+    assert same(one, two) and not same(one, plain)
+
+
+def test_draws_without_a_generator_are_refused():
+    for layer, name in ((Noisy(torch.randn_like), "randn_like"), (nn.RReLU(), "rrelu_with_noise")):
+        for together in (None, False):
+            with pytest.raises(ValueError, match=rf"^model draws random numbers by aten.{name}"):
+                sl.train_many(dropping(layer), DATA.Z, DATA.g, epochs=1, together=together)
+    both = nn.Sequential(nn.Linear(D, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1))
+    assert same(*(sl.train(both, DATA.Z, DATA.g, epochs=2)[0] for _ in range(2)))
+    with pytest.raises(ValueError, match=r"^weights: not zero for a network with both batch normalization and dropout"):
+        sl.leave_one_out(both, DATA.Z, DATA.g, [0], epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "weights"), [(1, 9, None), (3, 2, None), (4, 4, [1, 0, 0, 0]), (4, 2, [1, 0, 1, 1])]
+)
+def test_a_batch_of_one_cannot_be_normalized(n, batch, weights):
+    with pytest.raises(ValueError, match=rf"^batch = {batch} leaves one of the {n} samples alone in a batch"):
+        sl.train(Normalized(), DATA.Z[:n], DATA.g[:n], epochs=3, batch=batch, weights=weights)
+    assert len(sl.train(small(), DATA.Z[:n], DATA.g[:n], epochs=3, batch=batch, weights=weights)[1]) == 3
 
 
 def test_batches_visit_every_sample_once():
@@ -324,6 +725,48 @@ def test_a_batch_of_nothing_is_skipped_where_batches_are_normalized():
     assert np.isfinite(losses).all() and torch.isfinite(parameters(model)).all()
 
 
+class Tied(nn.Module):
+    """A weight used twice, and a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.first, self.second, self.last = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, 1)
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator) / 4)
+        self.second.weight = self.first.weight
+        self.register_buffer("scale", torch.full((1,), 0.5), persistent=False)
+
+    def forward(self, z):
+        return self.last(torch.tanh(self.second(torch.tanh(self.scale * self.first(z)))))
+
+
+def test_tied_weights_stay_tied():
+    labels = np.vstack([DATA.g, -DATA.g])
+    together, apart = (sl.train_many(Tied(), DATA.Z, labels, epochs=9, together=way) for way in (True, False))
+    for one, other in zip(together, apart, strict=True):
+        assert one.second.weight is one.first.weight and float(one.scale) == 0.5
+        torch.testing.assert_close(parameters(one), parameters(other), rtol=1e-3, atol=1e-4)
+
+
+def test_what_cannot_be_trained_together_is_trained_apart():
+    branching = Of(lambda f: f if float(f.detach().abs().sum()) > 0 else -f)
+    labels = np.vstack([DATA.g, -DATA.g])
+    found = sl.train_many(branching, DATA.Z, labels, epochs=3)
+    assert all(same(m, sl.train(branching, DATA.Z, g, epochs=3)[0]) for m, g in zip(found, labels, strict=True))
+    with pytest.raises(ValueError, match=r"^together: torch cannot train this network so: vmap"):
+        sl.train_many(branching, DATA.Z, labels, epochs=3, together=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        sl.train_many(Of(full), DATA.Z, labels, epochs=1)
+
+
+def full(f):
+    if len(f) > 2:
+        raise torch.OutOfMemoryError("all of it is used")
+    return f
+
+
 def test_one_network_for_all_labels_and_weights():
     (only,) = sl.train_many(small(), DATA.Z, DATA.g, epochs=5, together=False)
     assert same(only, sl.train(small(), DATA.Z, DATA.g, epochs=5)[0])
@@ -344,13 +787,16 @@ def test_networks_on_a_gpu_agree():
 
 CLASSES = np.arange(N) % 3
 BAD = [
-    ({"loss": "hinge"}, "^loss must be one of 'square', 'cross-entropy', got 'hinge'"),
+    ({"loss": "hinge"}, "^loss must be one of 'square', 'cross-entropy'; got 'hinge'"),
     ({"epochs": 0}, "^epochs must be a positive integer"),
     ({"batch": 0}, "^batch must be a positive integer"),
-    ({"lr": 0.0}, "^lr must be a positive number"),
+    ({"loss": ["square"]}, "^loss must be one of"),
+    ({"lr": 0.0}, "^lr must be a finite number above 0, got 0.0"),
+    ({"lr": "fast"}, "^lr must be a finite number above 0, got 'fast'"),
     ({"seed": -1}, "^seed must be"),
     ({"device": "abacus"}, "^device 'abacus' is not known"),
-    ({"until": -1.0}, "^until must be a positive number or None"),
+    ({"until": -1.0}, "^until must be a finite number above 0"),
+    ({"until": "soon"}, "^until must be a finite number above 0"),
     ({"weights": np.ones(N - 1)}, "^weights must have one entry for each of the 24 samples"),
     ({"weights": -np.ones(N)}, "^weights must be nonnegative, and not all zero"),
     ({"weights": np.zeros(N)}, "^weights must be nonnegative, and not all zero"),
@@ -375,6 +821,8 @@ def test_bad_training_is_refused_by_name(changed, message):
 
 
 def test_bad_batches_of_networks_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"^together must be True, False or None, got 'yes'"):
+        sl.train_many(small(), DATA.Z, DATA.g, epochs=1, together="yes")
     with pytest.raises(ValueError, match=r"^together: not with batch normalization"):
         sl.train_many(Normalized(), DATA.Z, DATA.g, epochs=1, together=True)
     with pytest.raises(ValueError, match=r"^g is for 2 networks, weights are for 3"):
