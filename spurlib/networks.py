@@ -34,6 +34,7 @@ __all__ = [
 _FEW_PARAMETERS = 50_000  # on a CPU, models above this are as fast one by one (bench/run.py)
 _PRECISIONS = (torch.float32, torch.float64)
 _CREATE = (torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones)
+# These draw as many numbers as the data decide, so that a sample left out would change what is drawn for the others.
 _BY_VALUE = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_, torch.ops.aten.poisson)
 
 
@@ -81,14 +82,14 @@ def _differentiable(act: str | Activation | Callable[[Any], Any]) -> Activation:
     """The activation, if the derivative that torch computes is that of its values."""
     phi = activation(act)
     with _gradients():
-        x = 3 * torch.sin(torch.arange(1, 25, dtype=torch.float64, device="cpu"))  # no kink is where these points are
+        x = 3 * torch.sin(torch.arange(1, 25, dtype=torch.float64, device="cpu"))  # not where kinks are
         x.requires_grad_()
         values = phi(1 * x)
         if not values.requires_grad:
             raise ValueError(f"act: torch cannot differentiate {phi.name!r}")
         (derivative,) = torch.autograd.grad(values.sum(), x)
     with torch.no_grad():
-        # Near a kink the quotient of one side is right, and a function of single precision wants a longer step.
+        # Near a kink only one side has the right quotient; functions computed in single precision need a longer step.
         steps = torch.tensor([1e-7, -1e-7, 1e-5, -1e-5, 1e-3, -1e-3], dtype=torch.float64, device="cpu")[:, None]
         quotients = (phi((x + steps).flatten()).view(6, -1) - phi(1 * x)) / steps
         nearest = quotients.gather(0, (quotients - derivative).abs().nan_to_num(torch.inf).argmin(0)[None])[0]
@@ -118,7 +119,7 @@ def _gradients() -> Iterator[None]:
 
 
 def _generator(seed: int, device: torch.device | str = "cpu", *, child: int | None = None) -> torch.Generator:
-    """A generator of torch, another one for every seed; `child` makes one that is independent of that of the seed."""
+    """A generator of torch: different seeds give different streams, and a `child` one more, independent of the rest."""
     if child is not None:
         seed = int(np.random.SeedSequence(seed, spawn_key=(child,)).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator(device).manual_seed(seed)
@@ -131,9 +132,9 @@ def _generator(seed: int, device: torch.device | str = "cpu", *, child: int | No
 
 
 class _Drawing(TorchDispatchMode):
-    """While it is active, what torch draws in this thread comes from `generator`, and what it creates has a `dtype`.
+    """While active, all that torch draws in this thread comes from `generator`, and new tensors are of type `dtype`.
 
-    The global generator and the global defaults, which other threads use at the same time, are neither read nor set.
+    The global generator and the default type, which other threads use at the same time, are neither read nor changed.
     """
 
     def __init__(self, generator: torch.Generator, dtype: torch.dtype | None = None):
@@ -158,10 +159,10 @@ class _Drawing(TorchDispatchMode):
             return x * kept / (1 - p), kept.bool()
         if "generator" not in names or func.overloadpacket in _BY_VALUE:
             raise ValueError(
-                f"model draws random numbers by {func}, which takes no generator, or of which the values decide how "
-                "many, so that they would not depend on the seed alone: draw them as torch.empty_like(x).normal_() does"
+                f"model draws random numbers by {func}, which cannot be made to depend on the seed alone: draw them "
+                "as torch.empty_like(x).normal_() does"
             )
-        return func(*args, **given, generator=self.generator)
+        return func(*args, **(given | {"generator": self.generator}))
 
 
 @contextmanager
@@ -414,7 +415,7 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
     if not finite.all():
         raise ValueError(
             f"model gives NaN or infinite outputs, first for row {int(finite.int().argmin())} of Z: "
-            "has its training diverged?"
+            "its training may have diverged"
         )
     return like(out[:, 0] if out.shape[1] == 1 else out, Z)
 
@@ -601,8 +602,9 @@ def train_many(
     Raises
     ------
     ValueError
-        As from `train`; or `together` was asked for with batch normalization, or where torch cannot; or a sample has weight zero in a network
-        with both batch normalization and dropout, where it would change what is drawn for the others.
+        As from `train`; or `together` was asked for with batch normalization, or where torch cannot; or a sample has
+        weight zero in a network with both batch normalization and dropout, where it would change what is drawn for
+        the others.
     """
     if together not in (None, True, False):
         raise ValueError(f"together must be True, False or None, got {together!r}")
