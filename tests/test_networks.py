@@ -536,8 +536,10 @@ def test_resnet_learns():
     data = sl.framed_images("digits", n=6, n_test=2, frame=12, seed=0)
     start = sl.resnet18(data.image_shape, 1)
     assert data.image_shape == (32, 32, 1)
-    model, losses = sl.train(start, data.Z, data.g, epochs=3, batch=3)
-    assert losses[-1] < losses[0] and sl.predict(model, data.Z).shape == (6,)
+    model, losses = sl.train(
+        start, data.Z, data.g, epochs=5, lr=1e-4
+    )  # with batches of three the loss goes up and down
+    assert losses[-1] < losses[0] / 4 and sl.predict(model, data.Z).shape == (6,)
     with pytest.raises(ValueError, match=r"^batch = 4 leaves one of the 5 samples alone in a batch"):
         sl.leave_one_out(start, data.Z[:5], data.g[:5], range(5), epochs=1, batch=4)
 
