@@ -17,6 +17,7 @@ from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_c
 from .interpolation import Interpolator, SingularKernelError, Solve
 from .kernels import InfiniteWidth
 from .networks import (
+    DivergedError,
     fully_connected,
     leave_one_out,
     predict,
@@ -37,6 +38,7 @@ __all__ = [
     "Claim",
     "ClaimError",
     "DataNotAvailableError",
+    "DivergedError",
     "EmpiricalTangent",
     "Explorer",
     "InfiniteWidth",

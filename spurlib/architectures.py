@@ -53,9 +53,9 @@ def architecture(kind: str, data: SpuriousData, *, act: str, seed: int = 0) -> n
     Parameters
     ----------
     kind : {"fc", "deep", "cnn", "resnet18", "vit"}
-        Fully connected with hidden layers of 500 and 200 neurons, or of four times 200; `small_cnn`; `resnet18`, for
-        images of 33 pixels a side or more; `vision_transformer` with two blocks of width 48, and as patch the largest
-        divisor of the side, 8 at most, that leaves more than one.
+        Fully connected with hidden layers of 500 and 200 neurons, or of four times 200; `small_cnn`; `resnet18`;
+        `vision_transformer` with two blocks of width 48, and as patch the largest divisor of the side, 8 at most, that
+        leaves more than one.
     data : SpuriousData
         Images, or for the first two any data.
     act : str

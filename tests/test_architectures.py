@@ -138,8 +138,9 @@ def test_unknown_networks_list_the_known():
         architecture("rnn", data, act="relu")
     with pytest.raises(ValueError, match="pattern must be one of"):
         spurious_data("digits", "scratch", n=2)
+    flat = spurious_data("synthetic", "frame", n=2, d=9, alpha=0.5, n_test=2)
     with pytest.raises(ValueError, match="image_shape"):
-        architecture("resnet18", data, act="relu")
+        architecture("resnet18", flat, act="relu")
 
 
 def test_normalized_batches_settle():
