@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,27 @@ from .markup import HEADING
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 BUILD = ROOT / "_build"
+CELL = re.compile(r"^`{3,}\{code-cell\}", re.MULTILINE)
+
+
+class SourceError(ValueError):
+    """A fault of the book's sources, or of the chapters that were asked for, which the message names."""
+
+
+def read(path: Path) -> str:
+    """Read a text file: UTF-8, with or without a byte-order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 @cache
 def config() -> dict[str, Any]:
     """Return the contents of ``_config.yml``."""
-    return yaml.safe_load((ROOT / "_config.yml").read_text())
+    return yaml.safe_load(read(ROOT / "_config.yml"))
 
 
 def repository() -> str:
@@ -32,7 +48,7 @@ def repository() -> str:
 @cache
 def contents() -> dict[str, int | None]:
     """Return the chapters of ``_toc.yml`` in reading order, with their numbers (None for the back matter)."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load(read(ROOT / "_toc.yml"))
     chapters: dict[str, int | None] = {Path(toc["root"]).name: None}
     count = 0
     for part in toc["parts"]:
@@ -44,7 +60,7 @@ def contents() -> dict[str, int | None]:
 
 def sources() -> dict[str, str]:
     """Return the text of every chapter, in reading order."""
-    return {name: (CHAPTERS / f"{name}.md").read_text() for name in contents()}
+    return {name: read(CHAPTERS / f"{name}.md") for name in contents()}
 
 
 def titles() -> dict[str, str]:
@@ -57,7 +73,7 @@ def titles() -> dict[str, str]:
 
 def executable() -> list[str]:
     """Return the names of the chapters that run: those that declare a kernel and hold a code cell."""
-    return [name for name, text in sources().items() if is_myst_markdown_notebook(text) and "\n```{code-cell}" in text]
+    return [name for name, text in sources().items() if is_myst_markdown_notebook(text) and CELL.search(text)]
 
 
 def notebook(name: str) -> NotebookNode:
@@ -65,5 +81,5 @@ def notebook(name: str) -> NotebookNode:
     path = CHAPTERS / f"{name}.md"
     extensions = set(config()["parse"]["myst_enable_extensions"])
     return read_myst_markdown_notebook(
-        path.read_text(), MdParserConfig(enable_extensions=extensions), add_source_map=True, path=path
+        read(path), MdParserConfig(enable_extensions=extensions), add_source_map=True, path=path
     )

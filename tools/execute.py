@@ -1,37 +1,52 @@
 """Execute the chapters, each in a fresh kernel, and keep the results until something they rest on changes.
 
 Run as ``python -m tools.execute [--fresh] [NAME ...]``. The executed notebooks go to ``_build/executed``
-and into the cache from which the book's builder takes its outputs, so that nothing runs twice.
+and into the cache from which the book's builder takes its outputs, so that nothing runs twice. The tests
+put there what they execute.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import hashlib
 import os
 import platform
 import re
-import signal
+import shutil
 import sys
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from spurlib.data import available
 
-from .chapters import BUILD, ROOT, executable, notebook
+from .chapters import BUILD, ROOT, SourceError, notebook
+from .check import named
 
 EXECUTED = BUILD / "executed"
 CACHE = BUILD / ".jupyter_cache"
-DATA_SETS = ("mnist", "cifar10")
+DATA_SETS: dict[str, tuple[str, Sequence[int] | None]] = {"cifar10": ("cifar10", None), "mnist10": ("mnist", range(10))}
+"""Image data that are not part of the package, as set and classes; cells whose outputs rest on them are tagged."""
+
 CELL_SECONDS, CHAPTER_SECONDS = 300, 600
-FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError, TimeoutError)
+FAILURES = (CellExecutionError, CellTimeoutError, TimeoutError, RuntimeError)  # the last one: the kernel died
+
+VARIABLES = ("SPURLIB_DATA", "SPURLIB_RECORDS", "SPURLIB_COMMIT")
+"""Variables of the environment that the library reads."""
+
+KERNEL_OPTIONS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 
 
 def code(nb: NotebookNode) -> list[str]:
@@ -40,23 +55,60 @@ def code(nb: NotebookNode) -> list[str]:
 
 
 def data_used(nb: NotebookNode) -> tuple[list[str], list[str]]:
-    """Return the image data sets that a notebook names: those on this machine, and those missing."""
+    """Return the image data that a notebook rests on, by tag or name: those on this machine, and those missing."""
+    tags = {tag for cell in nb.cells for tag in cell.metadata.get("tags", ())}
     text = "\n".join(code(nb))
-    named = [name for name in DATA_SETS if re.search(rf"""["']{name}["']""", text)]
-    here = [name for name in named if available(name, range(10))]
+
+    def quoted(name: str) -> bool:
+        return re.search(rf"""["']{name}["']""", text) is not None
+
+    named = [name for name in DATA_SETS if f"needs-{name}" in tags or quoted(name)]
+    if "image-data" in tags and quoted("mnist"):  # the tag of before, which did not say which data
+        named.append("mnist")
+    here = [name for name in named if present(name)]
     return here, [name for name in named if name not in here]
+
+
+def present(name: str) -> bool:
+    """Return whether image data are on this machine."""
+    folder, classes = DATA_SETS.get(name, (name, None))
+    try:
+        return available(folder, classes=classes)  # type: ignore[call-arg]
+    except TypeError:  # a library without the choice of classes
+        return available(folder)
+
+
+def meaning(path: Path) -> bytes:
+    """Return what results can depend on in a file: the syntax tree of a module, without what is there for readers."""
+    data = path.read_bytes()
+    if path.suffix != ".py":
+        return data
+    try:
+        tree = ast.parse(data)
+    except SyntaxError:
+        return data
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree).encode()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def environment() -> str:
     """Return a digest of what every result rests on besides the chapter itself."""
     digest = hashlib.sha256(platform.python_version().encode())
-    files = [ROOT / "requirements.txt", *(ROOT / "spurlib").rglob("*"), *(ROOT / "records").rglob("*")]
-    for path in sorted(
-        path for path in files if path.is_file() and path.suffix != ".pyc" and ".cells" not in path.parts
-    ):
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
-    for variable in ("SPUR_SCALE", "SPURLIB_DATA"):
-        digest.update(f"{variable}={os.environ.get(variable)}".encode())
+    for variable in VARIABLES:
+        digest.update(f"{variable}={os.environ.get(variable)}\0".encode())
+    # Chapters run in their own folder.
+    records = ROOT / "chapters" / Path(os.environ.get("SPURLIB_RECORDS") or ROOT / "records").expanduser()
+    for folder in (*sorted(ROOT.glob("requirements*")), ROOT / "spurlib", records):
+        files = folder.rglob("*") if folder.is_dir() else [folder]
+        for path in sorted(path for path in files if path.is_file()):
+            if path.suffix != ".pyc" and ".cells" not in path.parts:
+                digest.update(str(path.relative_to(folder.parent)).encode() + b"\0" + meaning(path) + b"\0")
     return digest.hexdigest()
 
 
@@ -67,57 +119,109 @@ def key(nb: NotebookNode, base: str) -> str:
 
 
 def stored(name: str) -> NotebookNode | None:
-    """Return the executed notebook of a chapter, however old, or None."""
-    path = EXECUTED / f"{name}.ipynb"
-    return nbformat.read(path, 4) if path.exists() else None
+    """Return the executed notebook of a chapter, however old; None when there is none, or only part of one."""
+    try:
+        nb = nbformat.read(EXECUTED / f"{name}.ipynb", 4)
+        nbformat.validate(nb)
+        wanted = {"key": str, "data": list, "seconds": float, "day": str}
+        whole = all(isinstance(nb.metadata.spurlib[field], kind) for field, kind in wanted.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError):
+        return None
+    return nb if whole else None
 
 
-def keep(name: str, nb: NotebookNode) -> None:
-    """Store an executed notebook: either wholly or not at all."""
+def keep(name: str, nb: NotebookNode, base: str, seconds: float) -> None:
+    """Store a chapter that was executed just now: either wholly or not at all.
+
+    Parameters
+    ----------
+    name : str
+        Name of the chapter.
+    nb : NotebookNode
+        The chapter with its outputs, which are numbered here.
+    base : str
+        The `environment` in which they were computed.
+    seconds : float
+        How long that took.
+    """
+    for count, cell in enumerate((cell for cell in nb.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    nb.metadata["spurlib"] = {
+        "key": key(nb, base),
+        "data": data_used(nb)[0],
+        "seconds": float(round(seconds, 1)),
+        "day": time.strftime("%Y-%m-%d"),
+    }
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    part = EXECUTED / f"{name}.part"
-    nbformat.write(nb, part)
-    part.replace(EXECUTED / f"{name}.ipynb")
+    part = EXECUTED / f"{name}.{os.getpid()}.part"
+    try:
+        nbformat.write(nb, part)
+        part.replace(EXECUTED / f"{name}.ipynb")
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def offer(name: str) -> None:
-    """Put the results of a chapter where the book's builder looks for them."""
-    done, nb = stored(name), notebook(name)
-    assert done is not None
-    outputs = iter(cell for cell in done.cells if cell.cell_type == "code")
-    for cell in nb.cells:
-        if cell.cell_type == "code":
-            ran = next(outputs)
-            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
-    bundle = CacheBundleIn(nb, f"{name}.md", data={"execution_seconds": done.metadata.spurlib.seconds})
-    get_cache(CACHE).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+def offer(names: list[str]) -> None:
+    """Put the results of chapters where the book's builder looks for them, in the place of all that is there."""
+    shutil.rmtree(CACHE, ignore_errors=True)  # a database that was cut short would not open
+    cache = get_cache(CACHE)
+    for name in names:
+        done, nb = stored(name), notebook(name)
+        if done is None or code(done) != code(nb):
+            raise SourceError(f"chapters/{name}.md was edited while it was executed: build again")
+        outputs = iter(cell for cell in done.cells if cell.cell_type == "code")
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                ran = next(outputs)
+                cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        bundle = CacheBundleIn(nb, f"{name}.md", data={"execution_seconds": done.metadata.spurlib.seconds})
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def limited(threads: int) -> dict[str, str]:
+    """Return this process's environment with the number of threads that a kernel may use."""
+    # Threads that wait by spinning make everything ten times slower as soon as something else runs on the machine.
+    limits = {"OMP": threads, "MKL": threads, "OPENBLAS": 1, "NUMEXPR": 1}
+    environ = os.environ | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
+    return environ | {"OMP_WAIT_POLICY": "passive"}
+
+
+@asynccontextmanager
+async def kernel(threads: int) -> AsyncIterator[AsyncKernelManager]:
+    """Start a kernel of this very interpreter in the folder of the chapters, and end it whatever happens."""
+    # Without folders to search, no other kernel that is called "python3" can be found.
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    try:
+        await manager.start_kernel(extra_arguments=KERNEL_OPTIONS, env=limited(threads), cwd=str(ROOT / "chapters"))
+        yield manager
+    finally:
+        if manager.has_kernel:
+            await manager.shutdown_kernel(now=True)
 
 
 async def run(nb: NotebookNode, threads: int) -> None:
     """Execute a notebook in place, in a fresh kernel with the given number of threads."""
-    # Threads that wait by spinning make everything ten times slower as soon as something else runs on the machine.
-    limits = {"OMP": threads, "MKL": threads, "OPENBLAS": 1, "NUMEXPR": 1}
-    environ = os.environ | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
-    environ["OMP_WAIT_POLICY"] = "passive"
-    client = NotebookClient(
-        nb,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        record_timing=False,
-        extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(ROOT / "chapters")}},
-        # The client would answer Ctrl-C by stopping one kernel and going on: stop everything instead.
-        on_notebook_start=lambda notebook: loop.add_signal_handler(signal.SIGINT, stop),
-    )
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    async with asyncio.timeout(CHAPTER_SECONDS), kernel(threads) as manager:
+        client = NotebookClient(nb, km=manager, timeout=CELL_SECONDS, record_timing=False)
+        try:
+            await client.async_execute()
+        finally:
+            if client.kc is not None:
+                client.kc.stop_channels()
 
-    def stop() -> None:
-        for other in asyncio.all_tasks(loop):
-            other.cancel()
 
-    assert task is not None
-    async with asyncio.timeout(CHAPTER_SECONDS):
-        await client.async_execute(env=environ)
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop that leaves signals to `asyncio.Runner`, which answers Ctrl-C by stopping everything.
+
+    A notebook client would answer by stopping one kernel and going on; it accepts that it may not.
+    """
+
+    def add_signal_handler(self, *_: object) -> None:
+        """Refuse, as outside the main thread."""
+        raise RuntimeError("signals are not for clients")
 
 
 async def run_all(names: list[str], base: str, jobs: int, threads: int) -> list[str]:
@@ -135,10 +239,8 @@ async def run_all(names: list[str], base: str, jobs: int, threads: int) -> list[
                 failed.append(name)
                 print(f"  {name:<{width}}  FAILED\n{explain(name, nb, error)}", flush=True)
                 return
-        seconds = round(time.perf_counter() - start, 1)
-        day = time.strftime("%Y-%m-%d")
-        nb.metadata["spurlib"] = {"key": key(nb, base), "data": data_used(nb)[0], "seconds": seconds, "day": day}
-        keep(name, nb)
+        seconds = time.perf_counter() - start
+        keep(name, nb, base, seconds)
         print(f"  {name:<{width}}  {seconds:5.1f} s", flush=True)
 
     async with asyncio.TaskGroup() as group:
@@ -160,26 +262,35 @@ def explain(name: str, nb: NotebookNode, error: BaseException) -> str:
     return f"chapters/{name}.md, after code cell {ran} of {len(cells)}: {type(error).__name__}: {reason}\n"
 
 
+def up_to_date(name: str, base: str) -> bool:
+    """Return whether the results of a chapter are there and valid in an `environment`."""
+    nb = stored(name)
+    return nb is not None and nb.metadata.spurlib["key"] == key(notebook(name), base)
+
+
+def counted(variable: str, default: int) -> int:
+    """Return the positive integer that a variable of the environment holds, if it is set."""
+    text = os.environ.get(variable) or str(default)
+    if not re.fullmatch(r"0*[1-9]\d{0,3}", text.strip()):
+        raise SourceError(f"{variable} must be a positive number of processes or threads, got {text!r}")
+    return int(text)
+
+
 def execute(names: list[str] | None = None, fresh: bool = False) -> bool:
     """Bring the results of the chapters up to date, or compute all anew; return True when none failed."""
-    names, base = names or executable(), environment()
-    todo = []
-    for name in names:
-        old = None if fresh else stored(name)
-        if old is None or old.metadata.get("spurlib", {}).get("key") != key(notebook(name), base):
-            todo.append(name)
+    names, base = named(names or []), environment()
     cores = os.cpu_count() or 1
-    jobs = int(os.environ.get("SPUR_JOBS") or max(1, min(4, cores // 2)))
-    threads = int(os.environ.get("SPUR_THREADS") or min(2, cores))
+    jobs = counted("SPUR_JOBS", max(1, min(4, cores // 2)))
+    threads = counted("SPUR_THREADS", min(2, cores))
+    todo = [name for name in names if fresh or not up_to_date(name, base)]
     print(
         f"Executing {len(todo)} of {len(names)} chapters ({jobs} at a time, {threads} threads each)",
         flush=True,
     )
-    failed = asyncio.run(run_all(todo, base, jobs, threads)) if todo else []
-    for name in names:
-        if name not in failed:
-            offer(name)
-    return not failed
+    if not todo:
+        return True
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return not runner.run(run_all(todo, base, jobs, threads))
 
 
 def main() -> int:
@@ -190,6 +301,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return 0 if execute(options.names, options.fresh) else 1
+    except SourceError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("\nStopped; chapters that were done are kept.", file=sys.stderr)
         return 130

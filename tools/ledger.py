@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
 from spurlib.claims import MIME, Claim
 
+from .chapters import executable
+from .execute import data_used, stored
 from .markup import TO_BE_CLAIMED, Label, index, labels
+
+DATA = {"cifar10": "CIFAR-10", "mnist10": "the ten classes of MNIST", "mnist": "MNIST"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,21 @@ def entries(chapter: str, nb: NotebookNode) -> list[Entry]:
     return [Entry(chapter, Claim(**data[MIME])) for data in outputs if MIME in data]
 
 
+def claims() -> list[Entry]:
+    """Return the claims of the executed chapters, in reading order."""
+    return [entry for name in executable() if (nb := stored(name)) for entry in entries(name, nb)]
+
+
+def missing() -> dict[str, list[str]]:
+    """Return the image data that chapters rest on and that were not there when they were executed."""
+    found = {}
+    for name in executable():
+        if nb := stored(name):
+            here, absent = data_used(nb)
+            found[name] = [data for data in (*here, *absent) if data not in nb.metadata.spurlib.data]
+    return found
+
+
 def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
     """Return what is wrong with the claims of a book, in words; an empty list when nothing is.
 
@@ -42,11 +62,9 @@ def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
     -------
     list of str
         A theorem, lemma, proposition or corollary without a label, without a claim or without a
-        falsification; a claim about a label that no statement or exercise of the book has; two claims
-        with the same statement and name; a claim that does not hold.
+        falsification; and what `contradictions` finds.
     """
     claims = list(claims)
-    known = index(sources, {})
     wrong = []
     for label in statements(sources):
         own = [entry.claim for entry in claims if entry.claim.statement == label.name]
@@ -57,6 +75,18 @@ def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
             wrong.append(f"{who} has no claim")
         elif not any(claim.falsifies for claim in own):
             wrong.append(f"{who} has no falsification")
+    return wrong + contradictions(sources, claims)
+
+
+def contradictions(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
+    """Return in words which claims the ledger cannot show.
+
+    A claim about a label that no statement or exercise of the book has; two claims with the same statement
+    and name; a claim that does not hold. The arguments are those of `faults`.
+    """
+    claims = list(claims)
+    known = index(sources, {})
+    wrong = []
     for entry in claims:
         label_ = known.get(entry.claim.statement)
         who = f"chapters/{entry.chapter}.md: claim {entry.claim.name!r} about {entry.claim.statement!r}"
@@ -65,11 +95,11 @@ def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
         if not entry.claim.holds:
             wrong.append(f"{who} does not hold")
     names = Counter((entry.claim.statement, entry.claim.name) for entry in claims)
-    wrong += [
-        f"{count} claims about {statement!r} are named {name!r}"
-        for (statement, name), count in names.items()
-        if count > 1
-    ]
+    for (statement, name), count in names.items():
+        if count > 1:
+            own = [entry.chapter for entry in claims if (entry.claim.statement, entry.claim.name) == (statement, name)]
+            where = " and ".join(f"chapters/{chapter}.md" for chapter in dict.fromkeys(own))
+            wrong.append(f"{where}: {count} claims about {statement!r} are named {name!r}")
     return wrong
 
 
@@ -78,9 +108,26 @@ def statements(sources: dict[str, str]) -> list[Label]:
     return [label for label in labels(sources, {}) if label.kind in TO_BE_CLAIMED]
 
 
-def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str]) -> str:
-    """Return the ledger as MyST text: how well each statement is covered, then all claims by chapter."""
-    claims = list(claims)
+def page(
+    sources: dict[str, str],
+    claims: Iterable[Entry],
+    titles: dict[str, str],
+    missing: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """Return the ledger as MyST text: how well each statement is covered, then all claims by chapter.
+
+    Parameters
+    ----------
+    sources : dict
+        Text of each chapter by name.
+    claims : iterable of Entry
+        The claims of the executed chapters.
+    titles : dict
+        Title of each chapter by name.
+    missing : mapping, optional
+        Image data that were not there when a chapter was executed.
+    """
+    claims, missing = list(claims), missing or {}
     known = index(sources, {})
     kinds = Counter("falsification" if entry.claim.falsifies else "claim" for entry in claims)
     lines = [
@@ -100,13 +147,15 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
         if not made:
             continue
         lines += ["", f"## {titles[chapter]}", ""]
+        if absent := [DATA.get(data, data) for data in missing.get(chapter, ())]:
+            lines += [f"Executed without {' and '.join(absent)}: the claims below were made without these images.", ""]
         lines += ["| About | Claim | Verdict | Value | Target |", "| :--- | :--- | :--- | ---: | :--- |"]
         for claim in made:
             label_ = known.get(claim.statement)
             about = _reference(label_) if label_ else f"`{claim.statement}`"
-            number, target = f"{claim.value:.3g}", _cell(claim.target)
+            number, target = f"{claim.value:.3g}", _plain(claim.target)
             verdict = ("✗ fails, as it must" if claim.falsifies else "✓ holds") if claim.holds else "not met"
-            lines.append(f"| {about} | {_cell(claim.name)} | {verdict} | {number} | {target} |")
+            lines.append(f"| {about} | {_plain(claim.name)} | {verdict} | {number} | {target} |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,3 +166,8 @@ def _reference(label: Label) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|")
+
+
+def _plain(text: str) -> str:
+    """Escape what MyST would not show as it stands."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tools import execute
+from tools.chapters import ROOT, SourceError
 
 NOTEBOOKS = {
     "good": new_notebook(cells=[new_code_cell("x = 1"), new_code_cell("x + 1")]),
@@ -24,11 +26,10 @@ import sys
 sys.path.insert(0, {tests!r})
 import test_execute, pathlib
 from nbformat.v4 import new_code_cell, new_notebook
-slow = new_notebook(cells=[new_code_cell("import time; print('asleep'); time.sleep(600)")])
-test_execute.NOTEBOOKS["slow"] = slow
+slow = new_notebook(cells=[new_code_cell("import time; open('asleep', 'w').close(); time.sleep(600)")])
+test_execute.NOTEBOOKS["slow"] = test_execute.NOTEBOOKS["slower"] = slow
 test_execute.at(pathlib.Path({folder!r}), setattr)
-sys.argv = ["execute", "--fresh", "slow"]
-print("started", flush=True)
+sys.argv = ["execute", "--fresh", "slow", "slower"]
 sys.exit(test_execute.execute.main())
 """
 
@@ -41,6 +42,7 @@ def at(folder, patch):
     patch(execute, "CACHE", folder / "cache")
     patch(execute, "notebook", lambda name: copy.deepcopy(NOTEBOOKS[name]))
     patch(execute, "environment", lambda: "same")
+    patch(execute, "named", lambda names: names)
 
 
 @pytest.fixture
@@ -65,18 +67,37 @@ def test_a_failing_cell_is_shown_and_the_others_are_kept(folder, capsys):
     assert "Executing 1 of 1" in capsys.readouterr().out
 
 
-def test_a_stop_ends_the_kernel_and_keeps_nothing(tmp_path):
+@pytest.mark.parametrize("when", ["a kernel starts", "cells run"])
+def test_a_stop_ends_the_kernels_and_keeps_nothing(tmp_path, when):
     script = STOPPED.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
-    time.sleep(6)
-    children = _children(process.pid)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    assert children
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=os.environ | {"SPUR_JOBS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        started, running = (lambda: _children(process.pid)), (tmp_path / "chapters" / "asleep").exists
+        _wait(started if when == "a kernel starts" else running)
+        children = _children(process.pid)
+        assert children
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert said.endswith("Stopped; chapters that were done are kept.\n")
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
-    assert not (tmp_path / "executed" / "slow.ipynb").exists()
+    assert not (tmp_path / "executed").exists()
+
+
+def _wait(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def _children(pid):
@@ -86,28 +107,171 @@ def _children(pid):
     return listed.read_text().split()
 
 
-def test_results_are_stale_when_what_they_rest_on_changes(tmp_path, monkeypatch):
+def test_this_interpreter_runs_the_chapters_whatever_else_has_its_name(folder, monkeypatch):
+    other = folder / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    monkeypatch.setitem(NOTEBOOKS, "who", new_notebook(cells=[new_code_cell("import sys; print(sys.executable)")]))
+    assert execute.execute(["who"])
+    assert execute.stored("who").cells[0].outputs[0].text == f"{sys.executable}\n"
+
+
+def test_what_was_cut_short_is_executed_again(folder, capsys):
+    assert execute.execute(["good"])
+    path = execute.EXECUTED / "good.ipynb"
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 2, 50):
+        path.write_bytes(whole[:end])
+        assert execute.stored("good") is None
+    capsys.readouterr()
+    assert execute.execute(["good"])
+    assert "Executing 1 of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"cells": 1, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "\0"])
+def test_what_is_no_result_is_none(folder, text):
+    execute.EXECUTED.mkdir()
+    (execute.EXECUTED / "good.ipynb").write_text(text)
+    assert execute.stored("good") is None
+
+
+def test_a_cache_that_was_cut_short_is_made_anew(folder):
+    assert execute.execute(["good"])
+    execute.offer(["good"])
+    for path in execute.CACHE.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:100])
+    execute.offer(["good"])
+    cached = execute.get_cache(execute.CACHE).merge_match_into_notebook(execute.notebook("good"))[1]
+    assert cached.cells[1].outputs[0].data["text/plain"] == "2"
+
+
+def test_a_chapter_that_was_edited_meanwhile_is_not_given_the_results_of_before(folder, monkeypatch):
+    assert execute.execute(["good"])
+    monkeypatch.setitem(NOTEBOOKS, "good", new_notebook(cells=[new_code_cell("x = 3"), new_code_cell("x + 1")]))
+    with pytest.raises(SourceError, match=r"chapters/good\.md was edited"):
+        execute.offer(["good"])
+    assert not execute.up_to_date("good", "same")
+
+
+@pytest.mark.parametrize("variable", ["SPUR_JOBS", "SPUR_THREADS"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "1e9"])
+def test_a_number_of_processes_that_is_none_is_refused_by_name(folder, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SourceError, match=f"{variable} must be a positive number .*{value!r}"):
+        execute.execute(["good"])
+
+
+def test_the_command_names_the_chapters_where_one_is_unknown():
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.execute", "nope"], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("no chapter that runs is named 'nope'; there are: index, ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """Give the executor a folder with a library of one module and one file of data."""
     monkeypatch.setattr(execute, "ROOT", tmp_path)
+    for variable in execute.VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     (tmp_path / "spurlib").mkdir()
-    (tmp_path / "spurlib" / "a.py").write_text("a = 1")
+    (tmp_path / "spurlib" / "a.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "spurlib" / "a.npz").write_bytes(b"1")
     (tmp_path / "requirements.txt").write_text("numpy")
+    for folder in ("records", "chapters"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+MODULE = '''"""A module."""
+a = 1  # one
+
+
+class A:
+    """A class."""
+
+    def f(self, x):
+        """Return it."""
+        return x
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# one", "# 1"),
+        ("A module.", "Another text."),
+        ("A class.", "Über x."),
+        ('        """Return it."""\n', ""),
+        ("a = 1  #", "\n\na = (1)  #"),
+    ],
+)
+def test_results_outlive_what_is_only_for_readers(library, old, new):
+    before = execute.environment()
+    assert old in MODULE
+    (library / "spurlib" / "a.py").write_text(MODULE.replace(old, new), encoding="utf-8")
+    assert execute.environment() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("spurlib/a.py", MODULE.replace("a = 1", "a = 2")),
+        ("spurlib/a.py", MODULE.replace("return x", "return -x")),
+        ("spurlib/a.py", MODULE.replace("def f(self, x)", "def f(self, x=1)")),
+        ("spurlib/a.py", "no syntax"),
+        ("spurlib/b.py", ""),
+        ("spurlib/a.npz", "2"),
+        ("requirements.txt", "numpy==2"),
+        ("records/a.csv", "1"),
+    ],
+)
+def test_results_are_stale_when_what_they_rest_on_changes(library, file, text):
+    before = execute.environment()
+    (library / file).write_text(text, encoding="utf-8")
+    assert execute.environment() != before
+
+
+def test_results_are_stale_when_a_variable_of_the_library_changes(library, monkeypatch):
     seen = [execute.environment()]
-    (tmp_path / "spurlib" / "a.py").write_text("a = 2")
-    seen.append(execute.environment())
-    (tmp_path / "requirements.txt").write_text("numpy==2")
-    seen.append(execute.environment())
-    for variable in ("SPUR_SCALE", "SPURLIB_DATA"):
+    for variable in execute.VARIABLES:
         monkeypatch.setenv(variable, "other")
         seen.append(execute.environment())
     assert len(set(seen)) == len(seen)
-    assert execute.environment() == seen[-1]
+
+
+def test_results_are_stale_when_records_elsewhere_change(library, monkeypatch):
+    (library / "other").mkdir()
+    for value in (str(library / "other"), "../other"):  # chapters run in their own folder
+        monkeypatch.setenv("SPURLIB_RECORDS", value)
+        before = execute.environment()
+        (library / "other" / f"{len(value)}.csv").write_text("1")
+        assert execute.environment() != before
+
+
+def test_all_variables_that_the_library_reads_are_known():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "spurlib").rglob("*.py"))
+    named = re.findall(r"(?:environ(?:\.get)?|getenv)\W+(\w+)", text)
+    assert named
+    assert {*named} <= {*execute.VARIABLES}
 
 
 def test_results_are_stale_when_data_appear(monkeypatch):
-    nb = new_notebook(cells=[new_code_cell('data = framed_images("mnist")')])
-    monkeypatch.setattr(execute, "available", lambda name: False)
+    nb = new_notebook(cells=[new_code_cell("x", metadata={"tags": ["needs-mnist10"]}), new_code_cell("'cifar10'")])
+    asked = []
+    monkeypatch.setattr(execute, "available", lambda name, classes: asked.append((name, classes)))
     without = execute.key(nb, "same")
-    assert execute.data_used(nb) == ([], ["mnist"])
-    monkeypatch.setattr(execute, "available", lambda name: True)
-    assert execute.data_used(nb) == (["mnist"], [])
+    assert execute.data_used(nb) == ([], ["cifar10", "mnist10"])
+    assert asked[:2] == [("cifar10", None), ("mnist", range(10))]
+    monkeypatch.setattr(execute, "available", lambda name, classes: True)
+    assert execute.data_used(nb) == (["cifar10", "mnist10"], [])
     assert execute.key(nb, "same") != without
+
+
+def test_embedded_images_are_always_there():
+    nb = new_notebook(cells=[new_code_cell('framed_images("mnist", classes=(1, 7))'), new_code_cell("'digits'")])
+    assert execute.data_used(nb) == ([], [])

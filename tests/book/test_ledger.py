@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from markdown_it.renderer import RendererHTML
+from myst_parser.config.main import MdParserConfig
+from myst_parser.parsers.mdit import create_md_parser
 
 from spurlib.claims import Claim
 from tools import ledger
@@ -66,6 +69,12 @@ def test_a_planted_fault_is_found(text, claims, complaint):
     assert any(complaint in fault for fault in ledger.faults({"chapter": text}, claims))
 
 
+def test_a_build_refuses_only_what_the_ledger_cannot_show():
+    assert ledger.contradictions({"chapter": LEMMA}, []) == []
+    twice = ledger.contradictions({"chapter": LEMMA}, [*COVERED, claim()])
+    assert twice == ["chapters/chapter.md: 2 claims about 'lem-squares' are named 'holds'"]
+
+
 @pytest.mark.parametrize("kind", ["definition", "remark", "assumption", "example"])
 def test_what_cannot_be_claimed_needs_no_claim(kind):
     assert ledger.faults({"chapter": LEMMA.replace("prf:lemma", f"prf:{kind}")}, []) == []
@@ -76,3 +85,34 @@ def test_the_page_lists_every_claim_and_marks_falsifications():
     assert "| {prf:ref}`lem-squares` (Squares) | 1 | 1 |" in page
     assert page.count("✓ holds") == 2
     assert page.count("✗ fails, as it must") == 1
+
+
+NAMES = ("<b>bold</b>", "a | b", "$x$ and `y`", "*a* _b_ [c](d)", "{prf:ref}`lem-squares`", "two\nlines", "\\ & &amp;")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_shows_names_as_they_are(name):
+    text = ledger.page({"chapter": LEMMA}, [claim(name=name)], {"chapter": "A chapter"})
+    row = next(line for line in text.splitlines() if "✓" in line)
+    tokens = create_md_parser(MdParserConfig(enable_extensions={"dollarmath"}), RendererHTML).parse(
+        "| a | b | c | d | e |\n| - | - | - | - | - |\n" + row
+    )
+    cells = [token for token in tokens if token.type == "inline"][5:]
+    assert len(cells) == 5
+    assert {child.type for child in cells[1].children} <= {"text", "text_special"}
+    assert "".join(child.content for child in cells[1].children) == " ".join(name.split())
+
+
+def test_the_page_says_which_images_were_not_there():
+    assert "Executed without" not in ledger.page({"chapter": LEMMA}, COVERED, {"chapter": "A chapter"})
+    page = ledger.page({"chapter": LEMMA}, COVERED, {"chapter": "A"}, {"chapter": ["cifar10", "mnist10"]})
+    assert "Executed without CIFAR-10 and the ten classes of MNIST" in page
+
+
+@pytest.mark.parametrize("name", executable())
+def test_stored_claims_are_as_they_were_made(name):
+    for entry in ledger.entries(name, nb := load(name)):
+        shown = entry.claim._repr_mimebundle_()
+        assert any(
+            output.get("data", {}) == shown for cell in nb.cells if cell.cell_type == "code" for output in cell.outputs
+        ), entry
