@@ -5,14 +5,18 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
+# Text is UTF-8 whatever the locale says; and modules are compiled once, not by every kernel.
+export PYTHONUTF8 := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 # One thread in each of the two workers of the tests, so that their results and their times do not depend on the load.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMEXPR_NUM_THREADS=1
 NBVAL := -p tests.nbval_settings --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+COVERAGE := --cov=spurlib --cov-report=term-missing:skip-covered
 BUILD := $(PY) -m tools.build
 
-.PHONY: help book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere lab bench serve clean
+.PHONY: help book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -34,7 +38,12 @@ html: $(READY) ## build the pages, executing only what changed
 	@$(BUILD)
 
 test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
-	$(ONE_THREAD) $(PYTEST) $(NBVAL) --cov=spurlib --cov-report=term-missing:skip-covered tests/book/test_site.py tests chapters
+	@trap 'exit 130' INT; failed=0; \
+	echo "1 of 2: the notebooks, executed and compared"; \
+	$(ONE_THREAD) $(PYTEST) $(NBVAL) --keep chapters || failed=1; \
+	echo "2 of 2: everything else, with pages made from what was just executed"; \
+	$(ONE_THREAD) $(PYTEST) $(COVERAGE) tests/book/test_site.py tests || failed=1; \
+	exit $$failed
 
 lint: $(READY) ## check style and types only
 	$(PY) -m ruff check
@@ -49,6 +58,9 @@ notebooks-text: $(READY) ## store changed text in chapters/*.ipynb; execute only
 
 check-notebooks: $(READY) ## compare the stored notebooks with a fresh execution
 	$(ONE_THREAD) $(PYTEST) $(NBVAL) chapters
+
+perturbed: $(READY) ## compare them with kernels wrong in the twelfth digit (NAMES=...: of these chapters only)
+	$(ONE_THREAD) $(PY) -m tests.perturbed $(NAMES)
 
 notebooks-elsewhere: $(READY) ## compare them as if on an older processor, with one thread
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(MAKE) check-notebooks

@@ -1,9 +1,23 @@
-"""How nbval compares the stored notebooks with a fresh execution; loaded by ``-p tests.nbval_settings``."""
+"""How nbval compares the stored notebooks with a fresh execution; loaded by ``-p tests.nbval_settings``.
+
+With ``--keep`` what the cells of a chapter's notebook put out is kept for the pages, which are then built without
+executing it again.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import nbval.kernel
 import pytest
-from IPython.core.displayhook import DisplayHook
+from nbformat import NotebookNode
+
+from tools.chapters import CHAPTERS, executable, notebook
+from tools.execute import DATA_SETS, KERNEL_OPTIONS, code, data_used, environment, keep, present, stored
 
 # Images are not stored. A claim's JSON holds measured numbers, which its target judges and not this comparison.
 NOT_COMPARED = (
@@ -11,42 +25,114 @@ NOT_COMPARED = (
     "application/papermill.record/image/png",
     "application/vnd.spurlib.claim+json",
 )
-TAG = "image-data"
-semicolon_at_end = DisplayHook.semicolon_at_end_of_expression
+NEEDS = {f"needs-{name}": name for name in DATA_SETS}
+ANY = "image-data"  # the tag of before, which did not say which data
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare ``--keep``."""
+    parser.addoption("--keep", action="store_true", help="keep the results of the chapters for the pages")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start kernels as chapters are executed: without a file of history, and with every cell in the history.
+
+    IPython looks there for the semicolon that silences a result.
+    """
+    start, run = nbval.kernel.start_new_kernel, nbval.kernel.RunningKernel
+
+    def execute(self: nbval.kernel.RunningKernel, source: str, allow_stdin: bool | None = None) -> str:
+        return self.kc.execute(source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(nbval.kernel, "start_new_kernel", partial(start, extra_arguments=KERNEL_OPTIONS))
+    patch.setattr(run, "execute_cell_input", execute)
+    config.add_cleanup(patch.undo)
+
+
+def seconds(path: Path) -> float:
+    """Return how long a notebook ran when it last did; where that is not known, its size, which tells less."""
+    nb = stored(path.stem) if path.parent == CHAPTERS else None
+    return nb.metadata.spurlib["seconds"] if nb else path.stat().st_size / 1e9
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the notebooks that take longest, so that no worker is left with one of them at the end."""
+    took = {item.path: seconds(item.path) for item in items if hasattr(item, "cell")}
+    items.sort(key=lambda item: -took.get(item.path, 0.0))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Choose what is compared in a cell."""
+    """Choose what is compared in a cell, and begin to measure a notebook with its first one."""
     if not hasattr(item, "cell"):
         return
-    notebook = item.parent
-    notebook.skip_compare = tuple(dict.fromkeys((*notebook.skip_compare, *NOT_COMPARED)))
-    # Coverage is that of the unit tests: nbval would trace the notebooks' kernels as well.
-    item.config.option.cov_source = None
-    # nbval runs cells without history, and then IPython does not see the semicolon that silences a result.
-    if item.cell.source.rstrip().endswith(";") and semicolon_at_end(item.cell.source):
-        item.cell.source += "\nNone"
-    if TAG in item.cell.metadata.get("tags", ()) and recorded_elsewhere(notebook.nb):
+    file = item.parent
+    file.skip_compare = tuple(dict.fromkeys((*file.skip_compare, *NOT_COMPARED)))
+    if not hasattr(file, "executed"):
+        file.executed, file.began, file.base = [], time.perf_counter(), environment()
+    if elsewhere := recorded_elsewhere(item.cell, file.nb):
         item.options["check"] = False
-        item.user_properties.append((TAG, item.nodeid))
+        item.user_properties.append(("not compared", (item.nodeid, " and ".join(elsewhere))))
 
 
-def recorded_elsewhere(nb) -> bool:
-    """Return whether the outputs of a notebook rest on image data other than those on this machine."""
-    from tools.execute import data_used  # not above: coverage starts after this module is loaded
+def recorded_elsewhere(cell: NotebookNode, nb: NotebookNode) -> list[str]:
+    """Return the data that a cell rests on and that are absent here, or were when its output was stored."""
+    then, tags = nb.metadata.get("spurlib", {}).get("data", []), cell.metadata.get("tags", ())
+    needed = [name for tag, name in NEEDS.items() if tag in tags]
+    if ANY in tags and then != data_used(nb)[0]:
+        return sorted({*then} ^ {*data_used(nb)[0]})
+    return [name for name in needed if name not in then or not present(name)]
 
-    return nb.metadata.get("spurlib", {}).get("data", []) != data_used(nb)[0]
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Collect what a cell put out; after the last cell of a chapter, keep it for the pages."""
+    if not hasattr(item, "cell"):
+        return
+    file, outputs = item.parent, item.test_outputs
+    if outputs is not None and not file.timed_out and all(output.output_type != "error" for output in outputs):
+        file.executed.append((item.cell.source, outputs))
+    if item.config.option.keep and (nextitem is None or nextitem.parent is not file):
+        harvest(file.path, file.executed, file.base, time.perf_counter() - file.began)
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Say how many cells were executed without being compared."""
+def harvest(path: Path, executed: list[tuple[str, list[NotebookNode]]], base: str, seconds: float) -> bool:
+    """Keep the results of a stored notebook when all cells of its chapter ran without error; return whether.
+
+    Parameters
+    ----------
+    path : path
+        The stored notebook. Its first code cell, which brings the library to other machines, is not the chapter's.
+    executed : list of (str, list)
+        Source and outputs of the cells that ran without error, in order.
+    base : str
+        The `environment` in which they ran.
+    seconds : float
+        How long that took.
+    """
+    if path.parent != CHAPTERS or path.stem not in executable():
+        return False
+    nb = notebook(path.stem)
+    if [source for source, _ in executed[1:]] != code(nb):
+        return False
+    for cell, (_, outputs) in zip((cell for cell in nb.cells if cell.cell_type == "code"), executed[1:], strict=True):
+        cell.outputs = nbformat.from_dict(outputs)
+    keep(path.stem, nb, base, seconds)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many cells were executed without being compared, and for want of which data."""
     reports = (report for reports in terminalreporter.stats.values() for report in reports)
-    properties = (pair for report in reports for pair in getattr(report, "user_properties", ()))
-    cells = {value for name, value in properties if name == TAG}
+    cells = dict(
+        value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "not compared"
+    )
     if cells:
         terminalreporter.section("image data", yellow=True)
-        terminalreporter.line(
-            f"{len(cells)} cells were executed but not compared: their stored outputs rest on other image data "
-            "than are on this machine (see SPURLIB_DATA). Their claims were checked."
-        )
+        for data, count in sorted(Counter(cells.values()).items()):
+            were = "cell was" if count == 1 else "cells were"
+            terminalreporter.line(
+                f"{count} {were} executed but not compared: {data} not here, or not when their outputs were stored "
+                "(see SPURLIB_DATA). Their claims were checked."
+            )

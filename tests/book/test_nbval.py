@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, output_from_msg
 
 from spurlib.claims import Claim
+from tests import nbval_settings
+from tests.perturbed import options
 from tools.chapters import ROOT
 
 CLAIM = 'from spurlib import claim\nclaim("lem-a", name="two is two", value=2, near=2, tol=0)'
@@ -25,48 +28,110 @@ def printed(text):
     return output_from_msg({"header": {"msg_type": "stream"}, "content": {"name": "stdout", "text": text}})
 
 
-def claimed(name="two is two", value=2.0):
-    data = Claim("lem-a", name, value, "near 2 within 0", False, True)._repr_mimebundle_()
+def claimed(name="two is two", value=2.0, target="near 2 within 0", **flags):
+    data = Claim("lem-a", name, value, target, flags.get("falsifies", False), True)._repr_mimebundle_()
     return output_from_msg({"header": {"msg_type": "display_data"}, "content": {"data": data, "metadata": {}}})
 
 
-NOTEBOOKS = {
-    "right": [cell("print(1 + 1)", printed("2\n"))],
-    "wrong-number": [cell("print(1 + 1)", printed("3\n"))],
-    "silenced": [cell("x = 1\nx;")],
-    "missing-output": [cell("print(1 + 1)")],
-    "claim-right": [cell(CLAIM, claimed())],
-    "claim-with-other-digits": [cell(CLAIM, claimed(value=2.0000001))],
-    "claim-renamed": [cell(CLAIM, claimed(name="two is three"))],
-    "claim-that-fails": [cell(CLAIM.replace("value=2", "value=3"), claimed())],
-    "other-image-data": [cell("print(1 + 1)", printed("3\n"), tags=["image-data"])],
-    "other-image-data-untagged": [cell("print(1 + 1)", printed("3\n"))],
-    "other-image-data-raises": [cell("1 / 0", tags=["image-data"])],
+CELLS = {
+    "right": cell("print(1 + 1)", printed("2\n")),
+    "wrong-number": cell("print(1 + 1)", printed("3\n")),
+    "silenced": cell("x = 1\nx;"),
+    "silenced-before-a-comment": cell("x;  # a note"),
+    "silenced-before-a-line-of-comment": cell("x;\n# a note\n"),
+    "not-silenced": cell("x  # a note;"),
+    "the-result-before": cell("_", output_from_msg({
+        "header": {"msg_type": "execute_result"},
+        "content": {"data": {"text/plain": "1"}, "metadata": {}, "execution_count": 1},
+    })),
+    "missing-output": cell("print(1 + 1)"),
+    "folder-of-the-interpreter": cell("import sys; print(sys.executable)", printed(f"{sys.executable}\n")),
+    "claim-right": cell(CLAIM, claimed()),
+    "claim-with-other-digits": cell(CLAIM, claimed(value=2.0000001)),
+    "claim-with-another-value": cell(CLAIM, claimed(value=42)),
+    "claim-with-another-target": cell(CLAIM, claimed(target="near 42 within 0")),
+    "claim-with-another-tolerance": cell(CLAIM, claimed(target="near 2 within 1")),
+    "claim-renamed": cell(CLAIM, claimed(name="two is three")),
+    "claim-that-became-a-falsification": cell(CLAIM, claimed(falsifies=True)),
+    "claim-that-fails": cell(CLAIM.replace("value=2", "value=3"), claimed()),
+    "tagged-though-the-data-are-here": cell("print(1 + 1)", printed("3\n"), tags=["needs-here"]),
+}  # fmt: skip
+ELSEWHERE = {
+    "recorded-without-the-data": cell("print(1 + 1)", printed("3\n"), tags=["needs-here"]),
+    "data-that-are-not-here": cell("print(1 + 1)", printed("3\n"), tags=["needs-absent"]),
+    "of-both-kinds": cell("print(1 + 1)", printed("3\n"), tags=["needs-here", "needs-absent"]),
+    "recorded-elsewhere": cell("print(1 + 1)", printed("3\n"), tags=["image-data"]),
+    "recorded-elsewhere-untagged": cell("print(1 + 1)", printed("3\n")),
+    "recorded-elsewhere-raises": cell("1 / 0", tags=["needs-here"]),
 }
-PASSING = {"right", "silenced", "claim-right", "claim-with-other-digits", "other-image-data"}
+PASSING = {
+    *("right", "silenced", "silenced-before-a-comment", "silenced-before-a-line-of-comment", "the-result-before"),
+    *("folder-of-the-interpreter", "claim-right", "claim-with-other-digits", "claim-with-another-value"),
+    *("recorded-without-the-data", "data-that-are-not-here", "of-both-kinds", "recorded-elsewhere"),
+}
+DATA = """\
+from tools import execute
+
+execute.DATA_SETS.clear()
+execute.DATA_SETS.update(here=("here", None), absent=("absent", None))
+execute.available = lambda name, classes: name == "here"
+"""
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
-    """Run nbval, as the Makefile does, on notebooks with and without faults."""
+    """Run nbval, as the Makefile does, on cells with and without faults, where another kernel has our kernel's name."""
     folder = tmp_path_factory.mktemp("notebooks")
-    for name, cells in NOTEBOOKS.items():
-        data = ["none of ours"] if name.startswith("other") else []
-        nbformat.write(new_notebook(cells=cells, metadata={"spurlib": {"data": data}}), folder / f"{name}.ipynb")
-    makefile = (ROOT / "Makefile").read_text()
-    options = re.search(r"^NBVAL := (.*)$", makefile, re.MULTILINE)
-    assert options is not None
-    command = [sys.executable, "-m", "pytest", "-rA", *options[1].split(), "-p", "no:cacheprovider", str(folder)]
+    other = folder / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+    (folder / "data_sets.py").write_text(DATA)
+    for name, cells, data in (("same", CELLS, ["here"]), ("elsewhere", ELSEWHERE, ["none of ours"])):
+        nb = new_notebook(cells=list(cells.values()), metadata={"spurlib": {"data": data}})
+        nbformat.write(nb, folder / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "data_sets", *options(), "-p", "no:cacheprovider"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    environ |= {"JUPYTER_PATH": str(folder / "jupyter"), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(
+        [*command, str(folder)], cwd=ROOT, env=environ, capture_output=True, encoding="utf-8", check=False
+    )
     return done.stdout
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_only_faults_are_found(comparison, name):
+@pytest.mark.parametrize(
+    ("notebook", "number", "name"),
+    [
+        (notebook, number, name)
+        for notebook, cells in (("same", CELLS), ("elsewhere", ELSEWHERE))
+        for number, name in enumerate(cells)
+    ],
+)
+def test_only_faults_are_found(comparison, notebook, number, name):
     verdict = "PASSED" if name in PASSING else "FAILED"
-    assert re.search(rf"^{verdict} (?:\S*/)?{name}\.ipynb", comparison, re.MULTILINE), comparison
+    assert re.search(rf"^{verdict} (?:\S*/)?{notebook}\.ipynb::Cell {number}\b", comparison, re.MULTILINE), comparison
 
 
-def test_cells_that_were_not_compared_are_counted(comparison):
-    assert re.search(r"^2 cells were executed but not compared", comparison, re.MULTILINE), comparison
+def test_cells_that_were_not_compared_are_counted_and_their_data_named(comparison):
+    counts = re.findall(r"^(\d) cells? w\w+ executed but not compared: (.*) not here", comparison, re.MULTILINE)
+    assert counts == [("1", "absent"), ("2", "here"), ("1", "here and absent"), ("1", "none of ours")], comparison
+
+
+def test_the_notebooks_that_take_longest_come_first(tmp_path, monkeypatch):
+    class Item:
+        def __init__(self, name, cell=True):
+            self.path = tmp_path / name
+            if cell:
+                self.cell = None
+
+    took = {"a.ipynb": 1.0, "b.ipynb": 3.0, "c.ipynb": 2.0}
+    monkeypatch.setattr(nbval_settings, "seconds", lambda path: took[path.name])
+    items = [Item(name) for name in ("a.ipynb", "a.ipynb", "b.ipynb", "b.ipynb", "c.ipynb")] + [Item("test.py", False)]
+    nbval_settings.pytest_collection_modifyitems(items)
+    assert [Path(item.path).name for item in items] == [
+        "b.ipynb",
+        "b.ipynb",
+        "c.ipynb",
+        "a.ipynb",
+        "a.ipynb",
+        "test.py",
+    ]
