@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
@@ -18,18 +22,26 @@ from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
 from . import ledger
-from .chapters import contents, executable, repository, sources, titles
+from .chapters import CHAPTERS, ROOT, contents, executable, repository, sources, titles
 from .execute import stored
-from .markup import index
+from .markup import Label, index
 from .notebooks import path_of
 
 FOLDER = "chapters/"
 STATEMENT = re.compile(r'<span class="spurlib-statement">([\w:-]+)</span>')
+WORD = re.compile(r"[\w:-]+")
 
 
-def claims() -> list[ledger.Entry]:
-    """Return the claims of the executed chapters, in reading order."""
-    return [entry for name in executable() if (nb := stored(name)) for entry in ledger.entries(name, nb)]
+@cache
+def known() -> dict[str, Label]:
+    """Return the labels of the book by name."""
+    return index(sources(), contents())
+
+
+@cache
+def ledger_page() -> str:
+    """Return the ledger as MyST text."""
+    return ledger.page(sources(), ledger.claims(), titles(), ledger.missing())
 
 
 class Ledger(SphinxDirective):
@@ -37,30 +49,72 @@ class Ledger(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write the ledger in MyST and let the parser of the page read it."""
-        text = ledger.page(sources(), claims(), titles())
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        return self.parse_text_to_nodes(ledger_page(), allow_section_headings=True)
 
 
-def changed(app: Sphinx, env: BuildEnvironment, added: set[str], *_: Any) -> list[str]:
-    """Read again the pages whose results changed though their sources did not, and always the ledger."""
+def changed(app: Sphinx, env: BuildEnvironment, *_: Any) -> list[str]:
+    """Read again the pages whose results changed though their sources did not."""
     before = getattr(env, "spurlib_results", {})
-    now = {}
+    now = {FOLDER + "claims": _digest(ledger_page())}
     for name in executable():
         nb = stored(name)
         # Launch buttons lead to the stored notebook once there is one.
-        rests_on = f"{path_of(name).exists()} {nb and nb.cells} {nb and nb.metadata.spurlib}"
-        now[FOLDER + name] = hashlib.sha256(rests_on.encode()).hexdigest()
+        now[FOLDER + name] = _digest(f"{path_of(name).exists()} {nb and nb.cells} {nb and nb.metadata.spurlib}")
     env.spurlib_results = now  # type: ignore[attr-defined]
-    again = [page for page in now if before.get(page) != now[page]] + [FOLDER + "claims"]
-    return [page for page in again if page in env.found_docs]
+    return [page for page in now if before.get(page) != now[page] and page in env.found_docs]
+
+
+def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Write again the pages that show what changed on another one: a number, a title, a citation.
+
+    Sphinx writes a page again when its own numbers change, not when those that it refers to do.
+    """
+    before = getattr(env, "spurlib_shown", {})
+    now = {name: repr(label) for name, label in known().items()} | {"": _digest(*everywhere())}
+    env.spurlib_shown = now  # type: ignore[attr-defined]
+    moved = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    if "" in moved:
+        return sorted(env.found_docs)
+    texts = {FOLDER + name: text for name, text in sources().items()}
+    citing = [page for page, text in texts.items() if not moved.isdisjoint(WORD.findall(text))]
+    # Which works are listed depends on all pages.
+    return [page for page in (*citing, FOLDER + "references") if page in env.found_docs]
+
+
+def everywhere() -> Iterator[str]:
+    """Return what every page shows: the table of contents, the bibliography, the style, the work of these tools."""
+    yield repr((contents(), titles()))
+    files = [CHAPTERS / "references.bib", *(ROOT / "assets").glob("*.css"), *Path(__file__).parent.glob("*.py")]
+    yield from (_digest(path.read_bytes()) for path in sorted(files) if path.exists())
+
+
+def _digest(*parts: str | bytes) -> str:
+    whole = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return hashlib.sha256(whole).hexdigest()
+
+
+class Once:
+    """An environment that reads the doctree of a page once, for lookups only: pictures make doctrees large."""
+
+    def __init__(self, env: BuildEnvironment) -> None:
+        self.env, self.get_doctree = env, cache(env.get_doctree)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+
+def look_up(app: Sphinx, builder: Builder) -> None:
+    """Let references to figures look up their targets without reading a doctree for each of them."""
+    domain = builder.env.get_domain("std")
+    resolve, env = domain._resolve_numref_xref, Once(builder.env)  # type: ignore[attr-defined]
+    domain._resolve_numref_xref = lambda _, *rest: resolve(env, *rest)  # type: ignore[attr-defined]
 
 
 def numbered(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Show the statement of a claim by its number, and link to it, where the output has only its label."""
-    known = index(sources(), contents())
 
     def link(found: re.Match[str]) -> str:
-        label = known.get(found[1])
+        label = known().get(found[1])
         if label is None:
             return found[0]
         there = app.builder.get_relative_uri(page, FOLDER + label.chapter)
@@ -119,6 +173,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", Round)
     app.connect("config-inited", address)
     app.connect("env-get-outdated", changed)
+    app.connect("env-updated", renumbered)
+    app.connect("write-started", look_up)
     app.connect("doctree-resolved", numbered)
     app.connect("doctree-resolved", ran)
     app.connect("html-page-context", once, priority=999)
