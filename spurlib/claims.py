@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from dataclasses import asdict, dataclass
 from typing import SupportsFloat
 
@@ -141,9 +142,11 @@ def _show(checked: Claim) -> None:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:
-        print(checked)
-        return
-    if get_ipython() is None:
-        print(checked)
+        shell = None
     else:
-        display(checked)
+        shell = get_ipython()
+    try:
+        print(checked) if shell is None else display(checked)
+    except UnicodeEncodeError:  # a terminal without check marks
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        print(str(checked).encode(encoding, "replace").decode(encoding))

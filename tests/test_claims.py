@@ -1,5 +1,6 @@
 """Claims: verdicts, messages, and what is stored in a notebook."""
 
+import io
 import json
 import math
 import sys
@@ -127,3 +128,21 @@ def test_without_ipython_the_line_is_printed(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "IPython.core.getipython", None)
     sl.claim("thm-x", name="n", value=1, below=2)
     assert "✓" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize("shell", [None, object()])
+def test_every_terminal_shows_the_claim(monkeypatch, encoding, shell):
+    import IPython.core.getipython
+    import IPython.display
+
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(IPython.core.getipython, "get_ipython", lambda: shell)
+    monkeypatch.setattr(IPython.display, "display", lambda claim: print(claim))  # as IPython does in a terminal
+    sl.claim("thm-x", name="Café", value=1, below=2)
+    terminal.flush()
+    shown = terminal.buffer.getvalue().decode(encoding)
+    assert shown.rstrip() == f"{'✓' if encoding == 'utf-8' else '?'} thm-x, Café: holds; value 1, below 2".replace(
+        "é", "?" if encoding == "ascii" else "é"
+    )

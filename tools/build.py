@@ -18,7 +18,7 @@ from pathlib import Path
 from ipykernel.kernelspec import write_kernel_spec
 
 from . import check, ledger
-from .chapters import BUILD, ROOT, SourceError, contents, executable, sources
+from .chapters import BUILD, ROOT, SourceError, any_terminal, contents, executable, sources
 from .execute import execute, offer, stored
 
 HTML = BUILD / "html"
@@ -102,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.build", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="execute also what is up to date")
     options = parser.parse_args()
+    any_terminal()
     try:
         return 0 if build(options.fresh) else 1
     except SourceError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,13 @@ def read(path: Path) -> str:
         raise SourceError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def any_terminal() -> None:
+    """Let what is printed reach terminals that cannot show all of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @cache

@@ -32,7 +32,7 @@ from nbformat import NotebookNode
 
 from spurlib.data import available
 
-from .chapters import BUILD, ROOT, SourceError, notebook
+from .chapters import BUILD, ROOT, SourceError, any_terminal, notebook
 from .check import named
 
 EXECUTED = BUILD / "executed"
@@ -182,11 +182,11 @@ def offer(names: list[str]) -> None:
 
 
 def limited(threads: int) -> dict[str, str]:
-    """Return this process's environment with the number of threads that a kernel may use."""
+    """Return this process's environment, with the number of threads that a kernel may use, for text in UTF-8."""
     # Threads that wait by spinning make everything ten times slower as soon as something else runs on the machine.
     limits = {"OMP": threads, "MKL": threads, "OPENBLAS": 1, "NUMEXPR": 1}
     environ = os.environ | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
-    return environ | {"OMP_WAIT_POLICY": "passive"}
+    return environ | {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1"}
 
 
 @asynccontextmanager
@@ -299,6 +299,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="execute also what is up to date")
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     options = parser.parse_args()
+    any_terminal()
     try:
         return 0 if execute(options.names, options.fresh) else 1
     except SourceError as error:

@@ -75,7 +75,7 @@ def test_a_stop_ends_the_kernels_and_keeps_nothing(tmp_path, when):
         env=os.environ | {"SPUR_JOBS": "2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     )
     try:
         started, running = (lambda: _children(process.pid)), (tmp_path / "chapters" / "asleep").exists
@@ -104,7 +104,7 @@ def _children(pid):
     listed = Path(f"/proc/{pid}/task/{pid}/children")
     if not listed.exists():
         pytest.skip("this system does not list the children of a process")
-    return listed.read_text().split()
+    return listed.read_text(encoding="utf-8").split()
 
 
 def test_this_interpreter_runs_the_chapters_whatever_else_has_its_name(folder, monkeypatch):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.book.conftest import NO_BROWSER
 from tools.chapters import BUILD, ROOT, contents, executable, repository, sources
 from tools.markup import labels
 from tools.notebooks import load
@@ -31,7 +32,7 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 @pytest.fixture(scope="module")
 def site() -> str:
     """Build the pages and serve them; return their address."""
-    done = subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
     handler = functools.partial(Quiet, directory=str(HTML))
@@ -52,7 +53,7 @@ def browser():
     """Start Chromium."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("no Chromium on this machine: the pages were built, but nobody looked at them")
+        pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -166,7 +167,7 @@ def test_every_link_leads_somewhere(visit):
     broken = {
         link.geturl()
         for link in here
-        if link.fragment and f'id="{link.fragment}"' not in (HTML / link.path.lstrip("/")).read_text()
+        if link.fragment and f'id="{link.fragment}"' not in (HTML / link.path.lstrip("/")).read_text(encoding="utf-8")
     }
     assert broken == set()
 
@@ -222,7 +223,7 @@ def test_dark_mode(visits):
 
 
 def test_numbers_in_the_notebooks_are_those_on_the_pages(site):
-    pages = {name: (HTML / "chapters" / f"{name}.html").read_text() for name in contents()}
+    pages = {name: (HTML / "chapters" / f"{name}.html").read_text(encoding="utf-8") for name in contents()}
     for label in labels(sources(), contents()):
         page = pages[label.chapter]
         if label.kind == "equation":
@@ -246,7 +247,7 @@ def test_numbers_in_the_notebooks_are_those_on_the_pages(site):
 def test_the_ledger_shows_every_claim(site):
     from tools import ledger
 
-    page = (HTML / "chapters" / "claims.html").read_text()
+    page = (HTML / "chapters" / "claims.html").read_text(encoding="utf-8")
     count = sum(len(ledger.entries(name, load(name))) for name in executable() if load(name))
     assert count > 0
     assert page.count("✓ holds") + page.count("✗ fails, as it must") == count
@@ -254,7 +255,7 @@ def test_the_ledger_shows_every_claim(site):
 
 def test_no_placeholder_stands_in_the_head(site):
     for path in PAGES:
-        head = (HTML / path).read_text().split("</head>")[0]
+        head = (HTML / path).read_text(encoding="utf-8").split("</head>")[0]
         assert 'property="og:title"' in head
         assert 'content="Project name not set"' not in head
 
@@ -262,7 +263,7 @@ def test_no_placeholder_stands_in_the_head(site):
 def test_every_public_name_is_documented(site):
     import spurlib
 
-    page = (HTML / "chapters" / "api.html").read_text()
+    page = (HTML / "chapters" / "api.html").read_text(encoding="utf-8")
     public = [name for name in spurlib.__all__ if not name.startswith("_")]
     assert [name for name in public if not re.search(rf'id="spurlib\.\w+\.{name}"', page)] == []
 
