@@ -25,17 +25,17 @@ def make(tmp_path):
     (folder / ".venv" / "bin").mkdir(parents=True)
     for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*")):
         shutil.copy(path, folder)
+    shutil.copytree(ROOT / "tools", folder / "tools")
     python = folder / ".venv" / "bin" / "python"
     python.write_text(PYTHON, encoding="utf-8")
     python.chmod(0o755)
 
     def run(target, fails="nothing"):
-        ready = ["-o", "requirements.txt", "-o", "pyproject.toml", "-o", ".venv/.ready"]
         (folder / ".venv" / ".ready").touch()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         environ |= {"FAILS": fails, "HOME": str(tmp_path / "no home"), "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            ["make", *ready, target], cwd=folder, env=environ, capture_output=True, encoding="utf-8", check=False
+            ["make", target], cwd=folder, env=environ, capture_output=True, encoding="utf-8", check=False
         )
         said = done.stdout.splitlines()
         expected = f"path: {folder}, bytecode: written, text: 1, threads: "
