@@ -19,7 +19,9 @@ __all__ = [
     "number",
     "numbers",
     "one_given",
+    "places",
     "plain",
+    "points",
     "positive",
     "precision",
     "seed_of",
@@ -269,3 +271,27 @@ def square(x: Any, name: str, *, device: torch.device | str = "cpu") -> torch.Te
 def symmetric(x: Any, name: str) -> np.ndarray:
     """Return a square, symmetric, finite float64 matrix of numpy."""
     return square(x, name).numpy()
+
+
+def points(x: Array, name: str) -> Array:
+    """Return `x` as real floating-point numbers: a tensor stays one, all else becomes a numpy array; NaN may stay.
+
+    Integers and booleans become float64: no result is rounded to a whole number.
+    """
+    if not isinstance(x, torch.Tensor):
+        x = _native(x, name)
+        if x.dtype.kind == "c":
+            raise ValueError(f"{name} must hold real numbers, got {_kind(x)}")
+        return x if x.dtype.kind == "f" else x.astype(np.float64)
+    if x.is_complex() or x.is_quantized or x.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor of real numbers, got {_kind(x)}")
+    return x if x.is_floating_point() else x.to(torch.float64)
+
+
+def places(value: Any, name: str) -> tuple[float, ...]:
+    """Return the points of a list of finite numbers, perhaps empty, in increasing order."""
+    try:
+        found = [number(x, name) for x in value]
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a list of finite numbers, got {value!r}") from None
+    return tuple(sorted(found))

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import numbers
+
 __all__ = ["Degrees", "Spectrum"]
+
+_OF = "spectrum: eigenvalues of the"
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,21 @@ class Spectrum:
     @classmethod
     def isotropic(cls, alpha: np.ndarray, d: np.ndarray) -> Spectrum:
         """`d` coordinates of variance one, a share `alpha` of them spurious."""
-        return cls(np.ones(1), ((1 - alpha) * d)[..., None], (alpha * d)[..., None])
+        out = cls(np.ones(1), ((1 - alpha) * d)[..., None], (alpha * d)[..., None])
+        out.rank = d  # without rounding, for comparisons
+        return out
 
     @classmethod
     def of(cls, pair: Any) -> Spectrum:
         """Checked: two lists of eigenvalues, of the core and of the spurious part."""
         try:
-            core, spurious = (np.asarray(values, dtype=float) for values in pair)
+            core, spurious = pair
         except (TypeError, ValueError):
             raise ValueError("spectrum must be a pair: eigenvalues of the core, of the spurious part") from None
+        core, spurious = (numbers(core, f"{_OF} core", least=0), numbers(spurious, f"{_OF} spurious part", least=0))
         for values, part in ((core, "core"), (spurious, "spurious part")):
-            if values.ndim != 1 or not np.isfinite(values).all() or not (values >= 0).all() or not values.any():
-                raise ValueError(f"spectrum: eigenvalues of the {part} must be a list of numbers >= 0, not all zero")
+            if values.ndim != 1 or not values.any():
+                raise ValueError(f"{_OF} {part} must be a list, not all zero; got an array of shape {values.shape}")
         both = np.concatenate([core, spurious])
         if abs(both.mean() - 1) > 0.01:
             raise ValueError(f"spectrum must have mean 1 (samples scaled to E|z|^2 = d), has {both.mean():.4g}")

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from .hermite import gaussian_expectation, hermite_coefficients, hermite_series
+from ._checks import Array, integer, places, points
+from .hermite import _PROBE, _clenshaw, _entrywise, _second_moment, gaussian_expectation, hermite_coefficients
 
 __all__ = ["Activation", "activation", "activation_names"]
 
+_Function = Callable[[Any], Any]
+_STEP = 2.0**-10  # of the difference quotients that a derivative is compared with
+
 
 class Activation:
-    """A function of the line with what the theory asks of it.
+    """A function of the line with what the theory asks of it. It cannot be changed.
 
     Parameters
     ----------
     f : callable
-        Applied entry-wise to a numpy array or a torch tensor; one that takes only one of the two is fine.
+        Applied entry-wise to a numpy array or a torch tensor; one that takes only one of the two is fine. It is given a
+        copy, and may work in place.
     df : callable, optional
         The derivative of `f`. Needed for tangent features only.
     kinks : iterable of float
@@ -29,10 +35,17 @@ class Activation:
     name : str, optional
         Default: the name of `f`.
 
+    Attributes
+    ----------
+    f, df, kinks, name
+        The arguments; the kinks in increasing order.
+
     Raises
     ------
     ValueError
-        `f` or `df` is not callable, or `kinks` are not finite numbers.
+        `f` or `df` is not callable, fails on an array, or is not entry-wise: its values on a part of an array are not
+        those on the whole. `df` is not the derivative of `f`: difference quotients at a few points away from the kinks
+        are others. `kinks` is not a list of finite numbers.
 
     Examples
     --------
@@ -42,10 +55,18 @@ class Activation:
     0.6827
     """
 
+    f: _Function
+    df: _Function | None
+    kinks: tuple[float, ...]
+    name: str
+    _copies: bool  # whether f is given a copy
+    _exact: tuple[float, ...] | None  # all Hermite coefficients of a polynomial
+    _mu: np.ndarray  # those computed so far
+
     def __init__(
         self,
-        f: Callable[[Any], Any],
-        df: Callable[[Any], Any] | None = None,
+        f: _Function,
+        df: _Function | None = None,
         *,
         kinks: Iterable[float] = (),
         name: str | None = None,
@@ -54,68 +75,171 @@ class Activation:
             raise ValueError(f"f must be a function of an array, got {f!r}")
         if df is not None and not callable(df):
             raise ValueError(f"df must be a function of an array, got {df!r}")
-        self.f, self.df = f, df
-        self.kinks = tuple(sorted(float(c) for c in kinks))
-        if not np.isfinite(self.kinks).all():
-            raise ValueError(f"kinks must be finite numbers, got {self.kinks}")
-        self.name = name or str(getattr(f, "__name__", "activation"))
-        self._mu = np.empty(0)
+        self._fill(f, df, places(kinks, "kinks"), str(name or getattr(f, "__name__", "activation")), copies=True)
+        try:
+            _entrywise(self, _PROBE.reshape(3, 4), f"activation {self.name!r}")
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"activation {self.name!r} fails on a float64 array of shape (3, 4): {error!r}") from error
+        if df is not None:
+            _compare(self)
+
+    @classmethod
+    def _own(
+        cls,
+        f: _Function,
+        df: _Function | None,
+        name: str,
+        kinks: tuple[float, ...] = (),
+        exact: tuple[float, ...] | None = None,
+    ) -> Activation:
+        """One of the library, whose functions leave their arguments alone; it is tested, not checked at each use."""
+        act = cls.__new__(cls)
+        act._fill(f, df, kinks, name, copies=False, exact=exact)
+        return act
+
+    def _fill(
+        self,
+        f: _Function,
+        df: _Function | None,
+        kinks: tuple[float, ...],
+        name: str,
+        *,
+        copies: bool,
+        exact: tuple[float, ...] | None = None,
+    ) -> None:
+        vars(self).update(f=f, df=df, kinks=kinks, name=name, _copies=copies, _exact=exact, _mu=np.empty(0))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self!r} cannot be changed: make another Activation")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} cannot be changed: make another Activation")
 
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"
 
-    def __call__(self, x: Any) -> Any:
-        """Values at `x`: an array or tensor of any shape; the same kind, shape and dtype comes back."""
+    def __call__(self, x: Array) -> Array:
+        """Values at `x`: an array or tensor of any shape.
+
+        The same kind, shape and dtype comes back; integers count as float64. A ``ValueError`` names an activation that
+        changes the shape or returns complex or masked values.
+        """
+        x = points(x, "x")
         if isinstance(x, torch.Tensor):
-            return _on_tensor(self.f, x, self.name)
-        x = np.asarray(x)
-        x = x if np.issubdtype(x.dtype, np.floating) else x.astype(float)
-        return _on_array(self.f, x, self.name)
+            return self._on_tensor(x)
+        return self._on_array(x)
+
+    def _on_tensor(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            out = self.f(x.clone() if self._copies else x)
+        except (TypeError, RuntimeError, AttributeError) as error:
+            out = self._otherwise(x.detach().cpu().numpy().copy(), error)
+        if not isinstance(out, torch.Tensor):
+            out = torch.as_tensor(np.asarray(self._real(out, x)))
+        return self._real(out, x).to(device=x.device, dtype=x.dtype)
+
+    def _on_array(self, x: np.ndarray) -> np.ndarray:
+        own = self._copies or not x.flags.writeable
+        try:
+            out = self.f(x.copy() if own else x)
+        except (TypeError, RuntimeError, AttributeError) as error:
+            out = self._otherwise(
+                torch.from_numpy(x.copy() if own else np.ascontiguousarray(x)).reshape(x.shape), error
+            )
+        if isinstance(out, torch.Tensor):
+            out = out.detach().cpu().numpy()
+        return np.asarray(self._real(out, x)).astype(x.dtype, copy=False)
+
+    def _otherwise(self, x: Any, error: Exception) -> Any:
+        """The values at `x`, the other kind of array; where f does not take it either, its first error tells why."""
+        try:
+            return self.f(x)
+        except Exception as second:
+            raise error from second
+
+    def _real(self, out: Any, x: Array) -> Any:
+        out = out if isinstance(out, torch.Tensor) else np.asanyarray(out)
+        if tuple(out.shape) != tuple(x.shape):
+            raise ValueError(
+                f"activation {self.name!r} must act entry-wise: shape {tuple(x.shape)} in, {tuple(out.shape)} out"
+            )
+        if out.is_complex() if isinstance(out, torch.Tensor) else np.iscomplexobj(out) or np.ma.is_masked(out):
+            raise ValueError(f"activation {self.name!r} must be real everywhere: it has complex or masked values")
+        return out
 
     @cached_property
     def derivative(self) -> Activation:
         """The derivative, itself an `Activation` (without a derivative of its own)."""
         if self.df is None:
             raise ValueError(f"activation {self.name!r} was given without its derivative: pass df=...")
-        return Activation(self.df, kinks=self.kinks, name=f"{self.name}'")
+        name = f"{self.name}'"
+        if self._copies:
+            return Activation(self.df, kinks=self.kinks, name=name)
+        return Activation._own(self.df, None, name, self.kinks, None if self._exact is None else _slope(self._exact))
 
     def coefficients(self, order: int) -> np.ndarray:
-        r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L`, shape (order + 1,); kept for the next call."""
+        r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L`, shape (order + 1,); kept for the next call.
+
+        Those of a sum of Hermite polynomials are exact, others as for `hermite_coefficients`.
+        """
+        order = integer(order, "order", least=0)
         if len(self._mu) <= order:
-            self._mu = hermite_coefficients(self, order)
-            self._mu.setflags(write=False)
+            mu = self._computed(order)
+            mu.setflags(write=False)
+            vars(self)["_mu"] = mu
         return self._mu[: order + 1]
+
+    def _computed(self, order: int) -> np.ndarray:
+        if self._exact is not None:
+            return np.r_[self._exact, np.zeros(max(0, order + 1 - len(self._exact)))]
+        mu = hermite_coefficients(self, order)
+        if mu[0] ** 2 > 1e6 * self.variance:  # a large constant hides the others
+            mean = mu[0]
+            mu = hermite_coefficients(lambda u: self(u) - mean, order, kinks=self.kinks)
+            mu[0] += mean
+        return mu
 
     @cached_property
     def energy(self) -> float:
         r"""The second moment :math:`E[f(u)^2] = \sum_l \mu_l^2`, u standard Gaussian (by quadrature)."""
-        return gaussian_expectation(lambda u: self(u) ** 2, kinks=self.kinks)
+        if self._exact is not None:
+            return float(np.square(self._exact).sum())
+        return _second_moment(self, 0.0, self.kinks)
+
+    @cached_property
+    def variance(self) -> float:
+        r"""The energy without the constant, :math:`\sum_{l \ge 1} \mu_l^2`, not disturbed by a large constant."""
+        if self._exact is not None:
+            return float(np.square(self._exact[1:]).sum())
+        return _second_moment(self, gaussian_expectation(self), self.kinks)
 
 
-def _on_tensor(f: Callable[[Any], Any], x: torch.Tensor, name: str) -> torch.Tensor:
-    try:
-        out = f(x)
-    except (TypeError, RuntimeError, AttributeError):
-        out = f(x.detach().cpu().numpy())
-    if not isinstance(out, torch.Tensor):
-        out = torch.as_tensor(np.asarray(out))
-    return _shaped(out, x, name).to(device=x.device, dtype=x.dtype)
+def _compare(act: Activation) -> None:
+    """Raise where the derivative is not what difference quotients give, beyond their own error."""
+    slope = act.derivative
+    x = np.array([p for p in _PROBE if all(abs(p - kink) > 2 * _STEP for kink in act.kinks)])
+    with np.errstate(all="ignore"):
+        wide, narrow = ((act(x + h) - act(x - h)) / (2 * h) for h in (_STEP, _STEP / 2))
+        quotients, given = (4 * narrow - wide) / 3, slope(x)
+        fine = np.isfinite(quotients) & np.isfinite(given)
+        if not fine.any():
+            return
+        x, given, quotients, error = x[fine], given[fine], quotients[fine], np.abs(wide - narrow)[fine].max()
+        gap = np.abs(given - quotients)
+        room = 1e-3 * np.maximum(np.abs(given), np.abs(quotients)).max() + 4 * error
+    worst = np.argmax(gap)
+    if gap[worst] > room:
+        raise ValueError(
+            f"df is not the derivative of activation {act.name!r}: at {x[worst]:g} it is {given[worst]:.4g}, and "
+            f"difference quotients of f give {quotients[worst]:.4g} (is there a kink that `kinks` does not name?)"
+        )
 
 
-def _on_array(f: Callable[[Any], Any], x: np.ndarray, name: str) -> np.ndarray:
-    try:
-        out = f(x)
-    except (TypeError, RuntimeError, AttributeError):
-        out = f(torch.from_numpy(np.ascontiguousarray(x)).reshape(x.shape))
-    if isinstance(out, torch.Tensor):
-        out = out.numpy()
-    return _shaped(np.asarray(out), x, name).astype(x.dtype, copy=False)
-
-
-def _shaped(out: Any, x: Any, name: str) -> Any:
-    if tuple(out.shape) != tuple(x.shape):
-        raise ValueError(f"activation {name!r} must act entry-wise: shape {tuple(x.shape)} in, {tuple(out.shape)} out")
-    return out
+def _slope(mu: tuple[float, ...]) -> tuple[float, ...]:
+    """Hermite coefficients of the derivative of a polynomial: h_l' = sqrt(l) h_{l-1}."""
+    return tuple(c * math.sqrt(l) for l, c in enumerate(mu))[1:] or (0.0,)
 
 
 _PHI = (2 * torch.pi) ** -0.5
@@ -147,7 +271,6 @@ _SMOOTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "silu": (lambda x: x * torch.sigmoid(x), _dsilu),
     "sin": (torch.sin, torch.cos),
     "cos": (torch.cos, lambda x: -torch.sin(x)),
-    "linear": (lambda x: 1 * x, torch.ones_like),
 }
 _KINKED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "relu": (torch.relu, _step),
@@ -155,15 +278,20 @@ _KINKED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "abs": (torch.abs, torch.sign),
     "step": (_step, torch.zeros_like),
 }
-_KNOWN = {name: Activation(*pair, name=name) for name, pair in _SMOOTH.items()} | {
-    name: Activation(*pair, kinks=(0.0,), name=name) for name, pair in _KINKED.items()
+_KNOWN = {name: Activation._own(*pair, name) for name, pair in _SMOOTH.items()} | {
+    name: Activation._own(*pair, name, (0.0,)) for name, pair in _KINKED.items()
 }
+_KNOWN["linear"] = Activation._own(lambda x: 1 * x, torch.ones_like, "linear", exact=(0.0, 1.0))
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)\*?)?h(\d+)")
 _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
 
 def activation_names() -> list[str]:
-    """Names that `activation` knows besides Hermite sums such as ``"h1+h2"``."""
+    """Names that `activation` knows besides Hermite sums such as ``"h1+h2"``.
+
+    At the kink 0 the derivative is the one from the left for relu (0) and leaky_relu (0.01), and 0 for abs; step is 0
+    there, and its derivative 0 everywhere.
+    """
     return sorted(_KNOWN)
 
 
@@ -200,10 +328,11 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     )
 
 
+@lru_cache(maxsize=256)
 def _polynomial(name: str) -> Activation:
     terms = [(float(f"{sign}{scale or 1}"), int(degree)) for sign, scale, degree in _TERM.findall(name)]
-    mu = np.zeros(max(degree for _, degree in terms) + 1)
+    mu = [0.0] * (max(degree for _, degree in terms) + 1)
     for scale, degree in terms:
         mu[degree] += scale
-    slope = mu[1:] * np.sqrt(np.arange(1, len(mu))) if len(mu) > 1 else np.zeros(1)  # h_l' = sqrt(l) h_{l-1}
-    return Activation(lambda x: hermite_series(mu, x), lambda x: hermite_series(slope, x), name=name)
+    slope = _slope(tuple(mu))
+    return Activation._own(lambda x: _clenshaw(mu, x), lambda x: _clenshaw(slope, x), name, exact=tuple(mu))

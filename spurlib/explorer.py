@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import number, numbers
 from .activations import Activation, activation
 from .predictions import predict_accuracy
-from .theory import _alphas, _ratios
 
 __all__ = ["Explorer"]
 
@@ -45,7 +44,8 @@ class Explorer:
     Raises
     ------
     ValueError
-        alphas or ratios out of range or not increasing; a run that is not on the grid.
+        Two activations of one name; alphas or ratios out of range or not increasing; a run that is not on the grid,
+        or whose numbers are not finite.
 
     Notes
     -----
@@ -62,29 +62,37 @@ class Explorer:
         self.acts = [activation(act) for act in acts]
         if not self.acts:
             raise ValueError("acts must name at least one activation")
-        self.alphas, self.ratios = _alphas(alphas).ravel(), _ratios(ratios).ravel()
+        names = [act.name for act in self.acts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"acts must have names of their own, by which they are shown; got {', '.join(names)}")
+        self.alphas = numbers(alphas, "alphas", above=0.0, below=1.0).ravel()
+        self.ratios = numbers(ratios, "ratios", above=0.0).ravel()
         for name, values in (("alphas", self.alphas), ("ratios", self.ratios)):
             if len(values) < 2 or not (np.diff(values) > 0).all():
                 raise ValueError(f"{name} must increase, got {values.tolist()}")
         n = np.maximum(1, np.round(self.ratios * _MANY))
         found = [predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY) for act in self.acts]
         self.values = np.array([[getattr(one, name) for one in found] for name in _NAMES])
+        if not np.isfinite(self.values).all():
+            raise ValueError("acts: some predictions are not numbers")
         self.runs: dict[str, list[list[float]]] = {}
         for run in runs:
             self._enter(run)
 
     def _enter(self, run: Mapping[str, Any]) -> None:
         names = [act.name for act in self.acts]
-        share = np.flatnonzero(np.isclose(self.alphas, run["alpha"]))
-        name = activation(run["act"]).name
-        if name not in names or not share.size or run["quantity"] not in _NAMES:
+        missing = {"act", "alpha", "ratio", "quantity", "value", "error"} - set(run)
+        if missing:
+            raise ValueError(f"runs: {dict(run)} is without {', '.join(sorted(missing))}")
+        name, quantity = activation(run["act"]).name, run["quantity"]
+        alpha, ratio, value = (number(run[key], f"runs: {key}") for key in ("alpha", "ratio", "value"))
+        error = number(run["error"], "runs: error", least=0.0)
+        share = np.flatnonzero(np.isclose(self.alphas, alpha))
+        if name not in names or not share.size or quantity not in _NAMES:
             raise ValueError(f"runs: {dict(run)} is not on the grid of activations, alphas and quantities")
-        if not self.ratios[0] <= run["ratio"] <= self.ratios[-1]:
-            raise ValueError(f"runs: ratio {run['ratio']!r} is outside of {self.ratios[0]:g} to {self.ratios[-1]:g}")
-        point = [
-            list(_NAMES).index(run["quantity"]),
-            *(float(f"{run[key]:.4g}") for key in ("ratio", "value", "error")),
-        ]
+        if not self.ratios[0] <= ratio <= self.ratios[-1]:
+            raise ValueError(f"runs: ratio {ratio!r} is outside of {self.ratios[0]:g} to {self.ratios[-1]:g}")
+        point = [list(_NAMES).index(quantity), *(float(f"{x:.4g}") for x in (ratio, value, error))]
         self.runs.setdefault(f"{names.index(name)} {share[0]}", []).append(point)
 
     def _x(self, ratio: float) -> float:
@@ -133,14 +141,13 @@ class Explorer:
             f'<circle class="run {_CLASSES[int(q)]}" r="4" cx="{self._x(t)}" cy="{self._y(v)}"></circle>'
             for q, t, v, e in self.runs.get(f"0 {alpha}", [])
         )
-        text = json.dumps(data, separators=(",", ":"))
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         rows = "".join(
             f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{v:.3f}</td>" for v in now[:, i]) + "</tr>"
             for i, name in enumerate(names)
         )
         heads = "".join(f'<th scope="col">{name}</th>' for name in ("activation", *_NAMES.values()))
         return Template((files(__package__) / "explorer.html").read_text(encoding="utf-8")).substitute(
-            id="explorer-" + hashlib.sha256(text.encode()).hexdigest()[:8],
             options="".join(f"<option>{name}</option>" for name in names),
             last_alpha=len(self.alphas) - 1,
             alpha=alpha,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
+
+from ._checks import Array, integer, numbers, places, points
 
 __all__ = ["dual_kernel", "gaussian_expectation", "hermite_basis", "hermite_coefficients", "hermite_series"]
 
-_CUT = 18.0  # beyond it exp(-u^2 / 4) < 1e-35: see `_quadrature`
+_CUTS = range(18, 55, 2)  # beyond 18 exp(-u^2 / 4) < 1e-35, and beyond 54 no float64 times exp(-u^2 / 2) matters
 _NODES = 32  # Gauss-Legendre nodes a panel
+_PROBE = np.array([0.61, -2.23, 1.37, -0.47, 2.89, -1.11, 0.19, -2.71, 1.93, -0.83, 2.47, -1.73])
 
 
-def hermite_basis(u: Any, order: int) -> Any:
+def hermite_basis(u: Array, order: int) -> Array:
     r"""Values of the normalized probabilists' Hermite polynomials :math:`h_0, \dots, h_L`.
 
     Parameters
     ----------
     u : array or tensor, any shape
-        Points of evaluation.
+        Points of evaluation; integers count as float64.
     order : int
         The highest degree L.
 
@@ -29,22 +33,29 @@ def hermite_basis(u: Any, order: int) -> Any:
     array or tensor, shape (order + 1, *u.shape)
         The same kind as `u`.
 
+    Raises
+    ------
+    ValueError
+        `order` is not a nonnegative integer, or `u` does not hold real numbers.
+
     Notes
     -----
     :math:`\sqrt{l+1}\, h_{l+1}(u) = u h_l(u) - \sqrt{l}\, h_{l-1}(u)`, and
     :math:`E[h_l(u) h_m(u)] = \delta_{lm}` for u standard Gaussian.
     """
-    order = _order(order)
-    if hasattr(u, "new_empty"):  # a torch tensor, which this module need not import
-        out = u.new_empty((order + 1, *u.shape))
-        one = u * 0 + 1
-    else:
-        u = np.asarray(u, dtype=float)
-        out = np.empty((order + 1, *u.shape))
-        one = np.ones_like(u)
-    for l, h in zip(range(order + 1), _recurrence(u, one), strict=False):
+    order = integer(order, "order", least=0)
+    u = _double(u, "u")
+    shape = (order + 1, *u.shape)
+    out = u.new_empty(shape) if isinstance(u, torch.Tensor) else np.empty(shape)
+    for l, h in zip(range(order + 1), _recurrence(u, 0 * u + 1), strict=False):
         out[l] = h
     return out
+
+
+def _double(x: Array, name: str) -> Array:
+    """A tensor of floating-point numbers as it is, all else as a float64 array."""
+    x = points(x, name)
+    return x if isinstance(x, torch.Tensor) else x.astype(np.float64, copy=False)
 
 
 def _recurrence(u: Any, start: Any) -> Iterator[Any]:
@@ -56,54 +67,101 @@ def _recurrence(u: Any, start: Any) -> Iterator[Any]:
         l += 1
 
 
-def _order(order: Any) -> int:
-    if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 0:
-        raise ValueError(f"order must be a nonnegative integer, got {order!r}")
-    return int(order)
-
-
 @lru_cache(maxsize=64)
-def _quadrature(kinks: tuple[float, ...], refinement: int) -> tuple[np.ndarray, np.ndarray]:
+def _quadrature(kinks: tuple[float, ...], refinement: int, cut: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes u and weights w exp(-u^2/4) / (2 pi)^(1/4) of a composite Gauss-Legendre rule split at the kinks.
 
     Half of the Gaussian weight is left out, for the recurrence to start from: the functions
-    h_l(u) exp(-u^2/4) are bounded for every degree l, while h_l alone overflows. The product of both halves with
-    a function of moderate growth is negligible beyond the cut for every degree.
+    h_l(u) exp(-u^2/4) are bounded for every degree l, while h_l alone overflows.
     """
-    grid = np.linspace(-_CUT, _CUT, int(2 * _CUT) * refinement + 1)
+    grid = np.linspace(-cut, cut, 2 * cut * refinement + 1)
     steps = 4.0 ** -np.arange(1, 11 + 2 * refinement)  # finer towards a kink, where f may be like |x|^0.5
-    edges = np.concatenate([grid, *(k + np.r_[-steps, 0, steps] for k in kinks if abs(k) < _CUT)])
-    edges = np.unique(edges[abs(edges) <= _CUT])
+    edges = np.concatenate([grid, *(k + np.r_[-steps, 0, steps] for k in kinks if abs(k) < cut)])
+    edges = np.unique(edges[abs(edges) <= cut])
     x, w = np.polynomial.legendre.leggauss(_NODES)
     half = np.diff(edges)[:, None] / 2
     u = (edges[:-1, None] + half + half * x).ravel()
-    return u, (half * w).ravel() * np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
+    rule = u, (half * w).ravel() * np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
+    for array in rule:
+        array.setflags(write=False)  # they are kept for the whole process
+    return rule
 
 
-def _converged(integrals: Callable[[np.ndarray, np.ndarray], np.ndarray], kinks: Iterable[float]) -> np.ndarray:
-    """Refine the quadrature until the integrals stand still."""
-    cuts = tuple(sorted(float(k) for k in kinks))
-    old = integrals(*_quadrature(cuts, 1))
-    gap = np.inf
-    for refinement in (2, 4, 8, 16, 32):
-        new = integrals(*_quadrature(cuts, refinement))
-        gap = float(np.abs(new - old).max())
-        if gap <= 2e-12 * max(1.0, float(np.abs(new).max())):
-            return new
-        old = new
+def _half_gaussian(u: np.ndarray) -> np.ndarray:
+    return np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
+
+
+_Integrals = Callable[[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]], tuple[np.ndarray, ...]]
+"""Arrays of integrals by the rule (u, w); the last argument is applied to the factors of each integrand."""
+
+
+def _converged(integrals: _Integrals, kinks: Iterable[float]) -> tuple[np.ndarray, ...]:
+    """Widen the quadrature until nothing is cut off that matters, then refine it until the integrals stand still.
+
+    What matters is measured, column by column, by the largest integral of an absolute value in each array.
+    """
+    at = tuple(sorted(float(k) for k in kinks))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for cut in _CUTS:
+            u, w = _quadrature(at, 1, cut)
+            sizes = [array.max(axis=0) for array in integrals(u, w, np.abs)]
+            outer = abs(u) > cut - 1
+            ends = [array.max(axis=0) for array in integrals(u[outer], w[outer], np.abs)]
+            settled = (np.isfinite(size) & (end <= 1e-14 * size) for end, size in zip(ends, sizes, strict=True))
+            if all(bool(np.all(which)) for which in settled):
+                break
+        else:
+            raise ValueError(
+                "f grows too fast: it is not square integrable against the Gaussian weight, or its integrals are "
+                "beyond float64"
+            )
+        old = integrals(*_quadrature(at, 1, cut), np.asarray)
+        for refinement in (2, 4, 8, 16, 32):
+            new = integrals(*_quadrature(at, refinement, cut), np.asarray)
+            gaps = [np.abs(b - a).max(axis=0) for a, b in zip(old, new, strict=True)]
+            if all(bool(np.all(gap <= 2e-12 * size)) for gap, size in zip(gaps, sizes, strict=True)):
+                return new
+            old = new
     raise ValueError(
-        f"f: its Gaussian integrals do not settle (last change {gap:.1e}): a kink or jump that `kinks` does not name, "
-        "or growth too fast for square integrability"
+        f"f: its Gaussian integrals do not settle (last change {max(float(np.max(gap)) for gap in gaps):.1e}): a kink "
+        "or jump that `kinks` does not name, or a pole that is not square integrable"
     )
 
 
 def _values(f: Callable[[np.ndarray], Any], u: np.ndarray) -> np.ndarray:
-    values = np.asarray(f(u), dtype=float)
-    if values.shape != u.shape:
-        values = np.broadcast_to(values, u.shape)
-    if not np.isfinite(values).all():
-        raise ValueError(f"f is not finite on the whole of [-{_CUT:g}, {_CUT:g}]")
+    """The values of f at `u`, an array that f may change."""
+    at = u.copy()
+    values = _shaped(f(u), at.shape, "f")
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = at[~finite].flat[np.argmin(abs(at[~finite]))]
+        raise ValueError(
+            f"f is not finite at {first:.4g}, where its Gaussian integrals still need it: it is not defined there, "
+            "or grows too fast"
+        )
     return values
+
+
+def _shaped(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Values as a float64 array of the given shape; one number stands for all."""
+    values = np.asarray(values, dtype=float)
+    if values.shape not in (shape, ()):
+        raise ValueError(f"{name} must act entry-wise: shape {shape} in, {values.shape} out")
+    return np.broadcast_to(values, shape)
+
+
+def _entrywise(f: Callable[[Any], Any], probe: np.ndarray, name: str) -> None:
+    """Raise unless the values of f on a part of the probe are those on the whole."""
+    with np.errstate(all="ignore"):
+        whole = _shaped(f(probe.copy()), probe.shape, name)
+        for part in ((slice(None, None, 2),), (slice(1, None),) * probe.ndim):
+            found = _shaped(f(probe[part].copy()), probe[part].shape, name)
+            room = 1e-5 * np.abs(whole, where=np.isfinite(whole), out=np.zeros(whole.shape)).max()
+            if not np.allclose(found, whole[part], rtol=1e-5, atol=room, equal_nan=True):
+                raise ValueError(
+                    f"{name} must act entry-wise, and the same at each call: its values on a part of an array are not "
+                    "those on the whole"
+                )
 
 
 def hermite_coefficients(
@@ -123,27 +181,41 @@ def hermite_coefficients(
     Returns
     -------
     ndarray, shape (order + 1,)
-        The coefficients, to about 1e-12 in absolute terms for piecewise smooth `f` of unit size.
+        The coefficients, to about 1e-12 of the largest :math:`E|f h_l|`, for piecewise smooth `f`.
 
     Raises
     ------
     ValueError
-        The integrals do not settle under refinement (an undeclared kink), or `f` is not finite.
+        The integrals do not settle under refinement (an undeclared kink), `f` grows too fast for them, is not finite,
+        or does not act entry-wise.
 
     Notes
     -----
-    Gauss-Legendre panels that shrink towards the kinks and end there, halved until nothing moves. Gauss-Hermite
+    Gauss-Legendre panels that shrink towards the kinks and end there, halved until nothing moves. They reach from -18
+    to 18, and farther for a function of fast growth, until the integrand at the ends is negligible. Gauss-Hermite
     quadrature, the usual choice, is wrong in the third digit for ReLU with 100 nodes.
     """
-    order = _order(order)
+    order = integer(order, "order", least=0)
+    at = _kinks(f, kinks)
+    if not hasattr(f, "kinks"):
+        _entrywise(f, _PROBE, "f")
 
-    def integrals(u: np.ndarray, w: np.ndarray) -> np.ndarray:
-        weighted = _values(f, u) * w
-        half_gaussian = np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
-        basis = _recurrence(u, half_gaussian)
-        return np.array([weighted @ next(basis) for _ in range(order + 1)])
+    def integrals(u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
+        weighted = of(_values(f, u.copy()) * w)
+        basis = _recurrence(u, _half_gaussian(u))
+        return (np.array([weighted @ of(next(basis)) for _ in range(order + 1)]),)
 
-    return _converged(integrals, _kinks(f, kinks))
+    return _converged(integrals, at)[0]
+
+
+def _second_moment(f: Callable[[np.ndarray], Any], center: float, kinks: Iterable[float]) -> float:
+    """E[(f(u) - center)^2], u standard Gaussian: the weight is applied before the square, which could overflow."""
+
+    def integrals(u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
+        values = _values(f, u.copy()) - center
+        return (np.array([(values * w) @ (values * _half_gaussian(u))]),)
+
+    return float(_converged(integrals, kinks)[0][0])
 
 
 def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[float] | None = None) -> float:
@@ -159,21 +231,21 @@ def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[floa
     Returns
     -------
     float
-        The expectation, to about 1e-12 relative to the size of `f`.
+        The expectation, to about 1e-12 of E|f(u)|.
 
     Raises
     ------
     ValueError
         As for `hermite_coefficients`.
     """
-    return float(hermite_coefficients(f, 0, kinks=_kinks(f, kinks))[0])
+    return float(hermite_coefficients(f, 0, kinks=kinks)[0])
 
 
-def _kinks(f: Any, kinks: Iterable[float] | None) -> Iterable[float]:
-    return getattr(f, "kinks", ()) if kinks is None else kinks
+def _kinks(f: Any, kinks: Iterable[float] | None) -> tuple[float, ...]:
+    return places(getattr(f, "kinks", ()) if kinks is None else kinks, "kinks")
 
 
-def hermite_series(mu: Any, u: Any) -> Any:
+def hermite_series(mu: Any, u: Array) -> Array:
     r"""Sum :math:`\sum_l \mu_l h_l(u)`.
 
     Parameters
@@ -181,14 +253,21 @@ def hermite_series(mu: Any, u: Any) -> Any:
     mu : array, shape (L + 1,)
         Coefficients.
     u : array or tensor, any shape
-        Points of evaluation.
+        Points of evaluation; integers count as float64.
 
     Returns
     -------
     array or tensor, the shape and kind of `u`
+
+    Raises
+    ------
+    ValueError
+        `mu` is not a list of finite numbers, or `u` does not hold real numbers.
     """
-    u = u if hasattr(u, "new_empty") else np.asarray(u, dtype=float)
-    coefficients = [float(c) for c in np.atleast_1d(np.asarray(mu, dtype=float))]
+    return _clenshaw(_list(mu), _double(u, "u"))
+
+
+def _clenshaw(coefficients: Sequence[float], u: Any) -> Any:
     total: Any = 0.0  # Clenshaw's rule: few passes over a large u, and numbers stay numbers as long as they can
     above: Any = 0.0
     for l in reversed(range(len(coefficients))):
@@ -199,7 +278,14 @@ def hermite_series(mu: Any, u: Any) -> Any:
     return total + 0 * u if isinstance(total, float) else total
 
 
-def dual_kernel(mu: Any, rho: Any) -> Any:
+def _list(mu: Any) -> list[float]:
+    coefficients = np.atleast_1d(numbers(mu, "mu"))
+    if coefficients.ndim > 1:
+        raise ValueError(f"mu must be a list of coefficients, got an array of shape {coefficients.shape}")
+    return coefficients.tolist()
+
+
+def dual_kernel(mu: Any, rho: Array) -> Array:
     r"""The dual kernel :math:`\sum_l \mu_l^2 \rho^l = E[f(u) f(v)]`, (u, v) Gaussian with correlation rho.
 
     Parameters
@@ -207,14 +293,19 @@ def dual_kernel(mu: Any, rho: Any) -> Any:
     mu : array, shape (L + 1,)
         Hermite coefficients of f.
     rho : array or tensor, any shape
-        Correlations, in [-1, 1].
+        Correlations, in [-1, 1]; integers count as float64.
 
     Returns
     -------
     array or tensor, the shape and kind of `rho`
+
+    Raises
+    ------
+    ValueError
+        `mu` is not a list of finite numbers, or `rho` does not hold real numbers.
     """
-    rho = rho if hasattr(rho, "new_empty") else np.asarray(rho, dtype=float)
+    rho = _double(rho, "rho")
     total = 0 * rho
-    for c in np.asarray(mu, dtype=float)[::-1]:
-        total = total * rho + float(c) ** 2
+    for c in reversed(_list(mu)):
+        total = total * rho + c**2
     return total

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import islice
 
@@ -10,16 +11,16 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 
-from ._checks import Array, like, tensor
+from ._checks import Array, choice, like, tensor
 from .activations import Activation, activation, activation_names
-from .hermite import _converged, _recurrence, _values
+from .hermite import _converged, _half_gaussian, _recurrence, _values, gaussian_expectation
 
 __all__ = ["InfiniteWidth"]
 
 _TILE = 256  # rows and columns computed at a time: the passes over a tile stay in the cache
 _ORDERS = (16, 32, 64, 128, 256, 512)  # at which a Hermite series is cut
 _REST = 1e-11  # what a cut may leave, relative to the second moments
-_CUT = 8.5  # beyond it the Gaussian weight is below 1e-16
+_CUTS = (8.5, 12.75, 17.0, 25.5, 34.0)  # of the plane: beyond the first the Gaussian weight is below 1e-16
 _STEPS = np.r_[0, np.outer([-1, 1], 16.0 ** -np.arange(1, 5)).ravel()]  # about a kink, where f may be like |x|^0.5
 _POINTS = 2**16  # of a quadrature, at a time: they stay in the cache
 
@@ -67,9 +68,7 @@ class InfiniteWidth:
 
     def __init__(self, act: str | Activation, kind: str = "rf"):
         self.activation = activation(act)
-        if kind not in ("rf", "ntk"):
-            raise ValueError(f"kind must be 'rf' or 'ntk', got {kind!r}")
-        self.kind = kind
+        self.kind = choice(kind, "kind", ("rf", "ntk"))
         name = self.activation.name
         known = name in activation_names() and activation(name) is self.activation
         self._f = self.activation if kind == "rf" else self.activation.derivative
@@ -108,7 +107,12 @@ class InfiniteWidth:
         else:
             t, b = _polar(tensor(B, "B", ndim=2, columns=d, device=device), "B")
             symmetric = False
-        expectation = _exact(self._closed, self._f, s, t) if self._closed else _series(self._f, s, t)
+        if self._closed:
+            expectation = _exact(self._closed, self._f, s, t)
+        elif self._f._exact is not None:
+            expectation = _polynomial(self._f._exact, s, t)
+        else:
+            expectation = _series(self._f, s, t)
         out = a.new_empty(len(a), len(b))
         for top in range(0, len(a), _TILE):
             for left in range(0, len(b), _TILE):
@@ -120,6 +124,8 @@ class InfiniteWidth:
                 out[i, j] = expectation(i, j, rho)
                 if self.kind == "ntk":
                     out[i, j] *= d * s[i, None] * t[j] * rho
+        if not torch.isfinite(out).all():
+            raise ValueError(f"A or B has rows so long that the kernel of {self.activation.name!r} is beyond float64")
         return like(out, A)
 
 
@@ -200,6 +206,29 @@ def _exact(closed: Callable[..., torch.Tensor], f: Activation, s: torch.Tensor, 
     return lambda i, j, rho: closed(f, s[i, None], t[j], rho)
 
 
+def _polynomial(c: Sequence[float], s: torch.Tensor, t: torch.Tensor) -> _Expectation:
+    """For sums of Hermite polynomials: the series ends at their degree."""
+    mu, nu = _scaled(c, s), _scaled(c, t)
+    return lambda i, j, rho: _horner(mu[:, i, None], nu[:, None, j], rho)
+
+
+def _scaled(c: Sequence[float], s: torch.Tensor) -> torch.Tensor:
+    r"""Hermite coefficients of f(s u), shape (L + 1, n), from the coefficients c of f.
+
+    That of degree m in :math:`h_{m+2j}(s u)` is
+    :math:`s^m (s^2 - 1)^j \sqrt{(m + 2j)! / m!} / (2^j j!)`.
+    """
+    rows = []
+    for m in range(len(c)):
+        ways, row = 1.0, torch.zeros_like(s)
+        for j, degree in enumerate(range(m, len(c), 2)):
+            ways *= math.sqrt(degree * (degree - 1)) / (2 * j) if j else 1.0
+            if c[degree]:
+                row += c[degree] * ways * (s**2 - 1) ** j
+        rows.append(row * s**m)
+    return torch.stack(rows)
+
+
 def _series(f: Activation, s: torch.Tensor, t: torch.Tensor) -> _Expectation:
     """For any f: the Hermite series, at the order that a tile's correlations ask for."""
     scales = torch.cat([s, t]).cpu().numpy()
@@ -270,6 +299,11 @@ def _interpolated(columns: Callable[[np.ndarray], np.ndarray], x: np.ndarray) ->
             break
         nodes = chebyshev.chebpts2(degree + 1)
         values = columns(middle + half * nodes)
+        if values[-1].max() > 100 * values[-1].min():  # the error of the largest would hide the smallest
+            out, low = np.empty((len(values), len(x))), x < middle
+            for side in (low, ~low):
+                out[:, side] = _interpolated(columns, x[side])
+            return out
         fit = chebyshev.chebfit(nodes, values.T, degree)
         if np.abs(fit[-2:]).max() <= 1e-13 * np.abs(values).max():
             return chebyshev.chebval((x - middle) / half, fit)
@@ -281,31 +315,52 @@ def _columns(f: Activation, scales: np.ndarray, order: int) -> np.ndarray:
     if len(scales) > 1 and any(f.kinks):  # kinks at other places for each scale
         return np.hstack([_columns(f, scales[[k]], order) for k in range(len(scales))])
 
-    def integrals(u: np.ndarray, w: np.ndarray) -> np.ndarray:
-        half_gaussian = np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
+    def integrals(
+        u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        half_gaussian = _half_gaussian(u)
         values = _values(f, np.multiply.outer(u, scales))
-        weighted, basis = w[:, None] * values, islice(_recurrence(u, half_gaussian), order + 1)
-        return np.stack([*(h @ weighted for h in basis), (half_gaussian * w) @ values**2])
+        weighted, basis = of(w[:, None] * values), islice(_recurrence(u, half_gaussian), order + 1)
+        squares = ((w[:, None] * values) * (half_gaussian[:, None] * values)).sum(axis=0)
+        return np.stack([of(h) @ weighted for h in basis]), squares[None]
 
     try:
-        kinks = (c / scales[0] + step for c in f.kinks if abs(c) < 20 * scales[0] for step in _STEPS)
-        return _converged(integrals, kinks)
+        kinks = (c / scales[0] + step for c in f.kinks if abs(c) < 60 * scales[0] for step in _STEPS)
+        return np.vstack(_converged(integrals, kinks))
     except ValueError as error:
         scale = f"{scales.max():.3g}" if len(scales) == 1 else f"{scales.min():.3g} to {scales.max():.3g}"
         raise ValueError(f"act: {f.name!r} at scale |a| / sqrt(d) = {scale}: {error}") from error
 
 
+def correlation(f: Activation, rho: np.ndarray) -> np.ndarray:
+    """The dual kernel E[f(u) f(v)] of a centered function, Gaussian u and v of correlations rho, by quadrature."""
+    mean = gaussian_expectation(f)
+    one = torch.ones(rho.size, dtype=torch.float64)
+    centered = Activation._own(lambda u: f(u) - mean, None, f.name, f.kinks)
+    return _by_quadrature(centered, one, one, torch.from_numpy(rho.ravel())).numpy().reshape(rho.shape)
+
+
 def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """E[f(s u) f(t v)] for single pairs, shape (pairs,), with panels halved until a pair stands still."""
+    """E[f(s u) f(t v)] for single pairs, shape (pairs,), with panels halved and the cut moved out until a pair settles.
+
+    Both errors are measured by E|f(s u) f(t v)|.
+    """
     out = torch.empty_like(rho)
     todo = torch.arange(len(rho), device=rho.device)
-    old = torch.full_like(rho, torch.inf)
-    for panels in (6, 12, 24, 48, 96, 192):
+    for cut in _CUTS:
+        beyond = []  # pairs with a part beyond the cut
+        old = torch.full_like(rho[todo], torch.inf)
+        for panels in (6, 12, 24, 48, 96, 192):
+            if len(todo):
+                new, size, end = _in_the_plane(f, s[todo], t[todo], rho[todo], int(panels * cut / _CUTS[0]), cut)
+                far = end > 1e-11 * size
+                settled = ~far & ((new - old).abs() <= 1e-10 * size)
+                out[todo[settled]] = new[settled]
+                beyond.append(todo[far])
+                todo, old = todo[~far & ~settled], new[~far & ~settled]
         if len(todo):
-            new = _in_the_plane(f, s[todo], t[todo], rho[todo], panels)
-            settled = (new - old).abs() <= 1e-10 * new.abs().clamp(min=1)
-            out[todo[settled]] = new[settled]
-            todo, old = todo[~settled], new[~settled]
+            break
+        todo = torch.cat(beyond) if beyond else todo
     if len(todo):
         longest = float(torch.maximum(s[todo], t[todo]).max())
         raise ValueError(
@@ -315,11 +370,14 @@ def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.T
     return out
 
 
-def _in_the_plane(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor, panels: int) -> torch.Tensor:
+def _in_the_plane(
+    f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor, panels: int, cut: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Quadrature over independent x, y with u = c x + e y and v = c x - e y (v is turned round where rho < 0).
 
     For fixed y the integrand breaks where s u or t v is a kink; the integral over x, a function of y, breaks where two
-    of these places meet, and is smooth elsewhere however small e is.
+    of these places meet, and is smooth elsewhere however small e is. Besides the integral: that of the absolute value,
+    and the part of this at the ends of the range.
     """
     t = torch.where(rho < 0, -t, t)
     c, e = ((1 + rho.abs()) / 2).sqrt(), ((1 - rho.abs()) / 2).sqrt()
@@ -330,24 +388,27 @@ def _in_the_plane(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Te
         y, wy = torch.zeros_like(e)[:, None], torch.ones_like(e)[:, None]
     else:
         meet = (ks[:, :, None] - kt[:, None, :]).flatten(1) / (2 * e[:, None])
-        y, wy = _rule(meet, 8 + int(panels * float(e.max())))
+        y, wy = _rule(meet, 8 + int(panels * float(e.max())), cut)
     out = []
     step = max(1, _POINTS // (y.shape[1] * 16 * (panels + 2 * len(kinks))))
     for p in (slice(k, k + step) for k in range(0, len(s), step)):
         tilt, cx = (e[p, None] * y[p])[:, :, None], c[p, None, None]
-        x, wx = _rule(torch.cat([(ks[p, None] - tilt) / cx, (kt[p, None] + tilt) / cx], dim=2), panels)
-        inner = (wx * f(s[p, None, None] * (cx * x + tilt)) * f(t[p, None, None] * (cx * x - tilt))).sum(dim=2)
-        out.append((wy[p] * inner).sum(dim=1))
-    return torch.cat(out)
+        x, wx = _rule(torch.cat([(ks[p, None] - tilt) / cx, (kt[p, None] + tilt) / cx], dim=2), panels, cut)
+        inner = wx * f(s[p, None, None] * (cx * x + tilt)) * f(t[p, None, None] * (cx * x - tilt))
+        value, size = inner.sum(dim=2), inner.abs_().sum(dim=2)
+        end = torch.where(y[p].abs() > cut - 1, size, (inner * (x.abs() > cut - 1)).sum(dim=2))
+        out.append(torch.stack([(wy[p] * part).sum(dim=1) for part in (value, size, end)]))
+    value, size, end = torch.cat(out, dim=1)
+    return value, size, end
 
 
-def _rule(breaks: torch.Tensor, panels: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _rule(breaks: torch.Tensor, panels: int, cut: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Nodes and weights for the Gaussian measure, split at the breaks (last axis) as well as into equal panels."""
     z, w = (torch.from_numpy(q).to(breaks.device) for q in np.polynomial.legendre.leggauss(16))
     if breaks.shape[-1]:  # denser at the ends, where |x|^0.5 at a kink becomes smooth
         z, w = z * (3 - z**2) / 2, w * 1.5 * (1 - z**2)
-    grid = torch.linspace(-_CUT, _CUT, panels + 1, dtype=breaks.dtype, device=breaks.device)
-    edges = torch.cat([grid.expand(*breaks.shape[:-1], -1), breaks.clamp(-_CUT, _CUT)], dim=-1).sort(dim=-1).values
+    grid = torch.linspace(-cut, cut, panels + 1, dtype=breaks.dtype, device=breaks.device)
+    edges = torch.cat([grid.expand(*breaks.shape[:-1], -1), breaks.clamp(-cut, cut)], dim=-1).sort(dim=-1).values
     half = edges.diff(dim=-1)[..., None] / 2
     x = (edges[..., :-1, None] + half * (1 + z)).flatten(-2)
     return x, (half * w).flatten(-2) * torch.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5

@@ -10,48 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import positive
+from ._checks import choice, numbers, one_given, plain, positive
 from ._spectrum import Spectrum
 from .activations import Activation, activation
+from .kernels import correlation
 
 __all__ = ["Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "regime"]
 
-_MOST_TERMS = 4000  # of a Hermite series; alpha up to 0.99 needs 2700
+_MOST_TERMS = 4000  # of a Hermite series; beyond alpha = 0.993 most activations need more, and go by quadrature
 
 
-def _alphas(alpha: Any) -> np.ndarray:
-    a = np.asarray(alpha, dtype=float)
-    if a.size == 0 or not ((a > 0) & (a < 1)).all():
-        raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha!r}")
-    return a
+def _share(alpha: Any) -> np.ndarray:
+    return numbers(alpha, "alpha", above=0.0, below=1.0)
 
 
-def _ratios(ratio: Any) -> np.ndarray:
-    r = np.asarray(ratio, dtype=float)
-    if r.size == 0 or not ((r > 0) & np.isfinite(r)).all():
-        raise ValueError(f"ratio must be positive: N / d; got {ratio!r}")
-    return r
+def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray, float]:
+    """Squared coefficient of degree first - 1, the energy from degree `first` on, the same damped by alpha^l, and the
+    squared coefficient of degree `first`.
 
-
-def _one_of(alpha: Any, spectrum: Any) -> None:
-    if (alpha is None) == (spectrum is None):
-        raise TypeError("alpha: give either alpha or spectrum, whose parts have a share of the variance")
-
-
-def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray]:
-    """Squared coefficient of degree first - 1, the energy from degree `first` on, and the same damped by alpha^l."""
+    What is left of zero after a quadrature is counted as zero: against the energy without the constant, which may be
+    much larger, and against the rounding that a large constant brings.
+    """
     terms = min(_MOST_TERMS, max(8, math.ceil(math.log(1e-12) / math.log(float(alpha.max())))))
-    squares = act.coefficients(terms) ** 2
-    squares = np.where(squares > 1e-20 * act.energy, squares, 0.0)  # what is left of zero after a quadrature
-    rest = act.energy - float(squares[:first].sum())
-    damped = np.polynomial.polynomial.polyval(alpha, np.r_[np.zeros(first), squares[first:]])
-    if rest <= 1e-12 * act.energy:  # what is left is rounding
-        rest, damped = 0.0, np.zeros_like(alpha)
-    return float(squares[first - 1]), rest, damped
-
-
-def _float(x: np.ndarray) -> Any:
-    return float(x) if np.ndim(x) == 0 else x
+    mu, variance = act.coefficients(terms), act.variance
+    squares = np.where(mu**2 > 1e-20 * variance + 1e-30 * mu[0] ** 2, mu**2, 0.0)
+    rest = variance - float(squares[1:first].sum())
+    if rest <= 1e-12 * variance + 4e-16 * abs(mu[0]) * variance**0.5 + 1e-26 * mu[0] ** 2:
+        return float(squares[first - 1]), 0.0, np.zeros_like(alpha), 0.0
+    damped = np.array(np.polynomial.polynomial.polyval(alpha, np.r_[np.zeros(first), squares[first:]]))
+    beyond = (rest - float(squares[first:].sum())) * alpha ** (terms + 1)  # at most what the series leaves out
+    cut = np.asarray(beyond > 1e-11 * rest)
+    if cut.any():
+        low = np.polynomial.polynomial.polyval(alpha[cut], np.r_[0.0, squares[1:first]])
+        damped[cut] = correlation(act, alpha[cut]) - low
+    return float(squares[first - 1]), rest, damped, float(squares[first])
 
 
 def _sharp(linear: float, rest: float, damped: np.ndarray, alpha: np.ndarray, ratio: np.ndarray) -> np.ndarray:
@@ -112,18 +104,18 @@ def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: 
     Asymptotic: N, d to infinity at fixed ratio, the width k much larger than N. Theorem and proof: chapter `sharp-law`,
     which finds that it does not depend on the width k > N.
     """
-    act, r = activation(act), _ratios(ratio)
-    _one_of(alpha, spectrum)
+    act, r = activation(act), numbers(ratio, "ratio", above=0.0)
+    one_given(alpha=alpha, spectrum=spectrum)
     directions = None if spectrum is None else Spectrum.of(spectrum)
-    a = _alphas(alpha) if directions is None else directions.alpha
-    linear, rest, damped = _energies(act, a, 2)
+    a = _share(alpha) if directions is None else directions.alpha
+    linear, rest, damped, _ = _energies(act, a, 2)
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
     if rest == 0 and (r >= (1 if directions is None else directions.rank / directions.d)).any():
         raise ValueError(f"act: {act.name!r} is linear, and its kernel is singular for N >= d: ratio must be below 1")
     if directions is None:
-        return _float(_sharp(linear, rest, damped, a, r))
-    return _float(_explained(linear, rest, damped, directions, r))
+        return plain(_sharp(linear, rest, damped, a, r))
+    return plain(_explained(linear, rest, damped, directions, r))
 
 
 def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
@@ -150,11 +142,11 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
     -----
     Bombari and Mondelli (2024), Theorem 1.
     """
-    act, a = activation(act), _alphas(alpha)
-    linear, rest, damped = _energies(act, a, 2)
+    act, a = activation(act), _share(alpha)
+    linear, rest, damped, _ = _energies(act, a, 2)
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
-    return _float(damped / (linear + rest))
+    return plain(damped / (linear + rest))
 
 
 def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, spectrum: Any = None) -> Any:
@@ -188,20 +180,20 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
     Limit: Bombari and Mondelli (2024), Theorem 2. Finite ratio: as for `gamma_rf`.
     """
     slope = activation(act).derivative
-    _one_of(alpha, spectrum)
+    one_given(alpha=alpha, spectrum=spectrum)
     directions = None if spectrum is None else Spectrum.of(spectrum)
-    a = _alphas(alpha) if directions is None else directions.alpha
-    constant, rest, damped = _energies(slope, a, 1)
-    r = None if ratio is None else _ratios(ratio)
+    a = _share(alpha) if directions is None else directions.alpha
+    r = None if ratio is None else numbers(ratio, "ratio", above=0.0)
+    constant, rest, damped, _ = _energies(slope, a, 1)
     most = 1 if directions is None else directions.rank / directions.d
     if rest == 0 and (constant == 0 or r is None or (r >= most).any()):
         raise ValueError(f"act: the derivative {slope.name!r} is constant, and the kernel singular for N >= d")
     if r is None:
-        return _float(a * damped / rest)
+        return plain(a * damped / rest)
     if directions is not None:
-        return _float(_explained(constant, rest, a * damped, directions, r))
+        return plain(_explained(constant, rest, a * damped, directions, r))
     # sample z = [x, y] enters twice: through the product of inner products, hence alpha in front
-    return _float(a * _sharp(constant, rest, damped, np.ones_like(a), r))
+    return plain(a * _sharp(constant, rest, damped, np.ones_like(a), r))
 
 
 @dataclass(frozen=True)
