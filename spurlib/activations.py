@@ -81,7 +81,10 @@ class Activation:
         except ValueError:
             raise
         except Exception as error:
-            raise ValueError(f"activation {self.name!r} fails on a float64 array of shape (3, 4): {error!r}") from error
+            second = f", and on a tensor: {error.__cause__!r}" if error.__cause__ else ""
+            raise ValueError(
+                f"activation {self.name!r} fails on a float64 array of shape (3, 4): {error!r}{second}"
+            ) from error
         if df is not None:
             _compare(self)
 

@@ -49,13 +49,14 @@ class InfiniteWidth:
 
     Both expectations are :math:`E[f(s u) f(t v)]` with :math:`s = |a| / \sqrt d`, :math:`t = |b| / \sqrt d` and (u, v)
     Gaussian with the correlation :math:`\rho = a \cdot b / (|a| |b|)`. They have closed forms for relu, leaky_relu,
-    abs and step (Cho and Saul, 2009), for erf (Williams, 1997), and for sin and cos. Other activations go by the
-    series :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with :math:`\mu_l(s) = E[f(s u) h_l(u)]`, cut where what remains
-    is below 1e-11 of the second moments, and by quadrature in the plane for pairs so nearly parallel that 512 terms
-    do not suffice: they take milliseconds each.
+    abs and step (Cho and Saul, 2009), for erf (Williams, 1997), and for sin and cos, and are polynomials for sums of
+    Hermite polynomials. Other activations go by the series :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with
+    :math:`\mu_l(s) = E[f(s u) h_l(u)]`, cut where what remains is below 1e-11 of the second moments, and by quadrature
+    in the plane for pairs so nearly parallel that 512 terms do not suffice: they take milliseconds each.
 
-    For f(s u) and f(t v) of unit size the error is below 1e-8. Closed forms take any scales s and t. Of the others,
-    tanh serves nearly parallel pairs up to scales of 25, other pairs up to 200; what does not settle is refused.
+    The error is below 1e-8 of the root of :math:`E[f(s u)^2] E[f(t v)^2]`. Closed forms take any scales s and t. Of the
+    others, tanh serves nearly parallel pairs up to scales of 25, other pairs up to 200, and exp all up to 12; what does
+    not settle, or is beyond float64, is refused.
 
     Examples
     --------
@@ -95,8 +96,9 @@ class InfiniteWidth:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values; Gaussian integrals of the activation that do not settle, at the
-            scale ``|a| / sqrt(d)`` of some row: a kink that is not declared, or rows much longer than sqrt(d).
+            Wrong shape, empty, NaN or infinite values; Gaussian integrals of the activation that do not exist or do not
+            settle, at the scale ``|a| / sqrt(d)`` of some row: a kink that is not declared, or rows much longer than
+            sqrt(d); a kernel beyond float64.
         """
         device = A.device if isinstance(A, torch.Tensor) else torch.device("cpu")
         a = tensor(A, "A", ndim=2, device=device)

@@ -92,11 +92,10 @@ def predict_accuracy(
     spectrum : pair of arrays, optional
         Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
         samples are scaled to :math:`E\|z\|^2 = d`. Then the direction of the labels is a random one. Default: ones.
-
     intercept : bool
-        Count the constant part of random features as one more direction, which is learned from the same samples and
-        shared by a sample and its query. An effect of order 1 / n, for activations with mu_0 = 0 none: it matters for
-        few samples.
+        Count the constant part of random features as one more direction, of energy :math:`\mu_0^2`, which is learned
+        from the same samples and shared by a sample and its query. An effect of order 1 / n, and larger under a large
+        ridge; none for activations with :math:`\mu_0 = 0`. Default: no, which is the limit that is proved.
 
     Returns
     -------
@@ -106,16 +105,28 @@ def predict_accuracy(
     Raises
     ------
     ValueError
-        alpha, n, d, k, ridge, kind or spectrum out of range (n and k above 1 with an intercept); without a ridge, as
-        many features as samples (the risk is infinite there) or, for a linear activation, not fewer samples than
-        directions.
+        alpha, n, d, k, ridge, kind or spectrum out of range; both of alpha and spectrum, or neither, and d likewise; no
+        more tangent features than samples. Without a ridge: as many features as samples (the risk is infinite there),
+        for a linear activation not fewer samples than directions, for a sum of Hermite polynomials of degree L not
+        fewer than there are monomials of degree up to L, where the kernel is singular.
+
+    Warns
+    -----
+    UserWarning
+        n is not small against d (d + 1) / 2, by which more than a tenth of degree two would be learned.
 
     Notes
     -----
-    Asymptotic: n, d, k to infinity at fixed ratios. Random features are replaced by Gaussian vectors of covariance
-    :math:`C = \mu_1^2 V \Sigma V^\top + c I` and cross-covariance :math:`C_s = \mu_1^2 V \Sigma_s V^\top + c_\alpha I`
-    between a sample and its query; then deterministic equivalents of ridge regression, first for the samples, then
-    for the weights. Derivation: chapter `predicted-curves`. A theorem for k much larger than n; not at finite k / n.
+    Asymptotic: n, d, k and the numbers of core and spurious coordinates to infinity at fixed ratios. Random features
+    are replaced by Gaussian vectors of covariance :math:`C = \mu_1^2 V \Sigma V^\top + c I` and cross-covariance
+    :math:`C_s = \mu_1^2 V \Sigma_s V^\top + c_\alpha I` between a sample and its query; then deterministic equivalents
+    of ridge regression, first for the samples, then for the weights. Derivation: chapter `predicted-curves`.
+
+    Proved for infinite width, for core and spurious part on spheres and :math:`\mu_1 \ne 0`, and for Lipschitz
+    activations at widths with :math:`n^2 = o(k)`. A recipe, tested by simulation, for k in proportion to n, and
+    for the intercept: with :math:`\kappa` the penalty that n samples leave without the constant, and
+    :math:`e = \mu_0^2 d / \mu_1^2`, it has :math:`e / (e + \kappa)` degrees of freedom, which the other directions lack.
+    For n fixed and d to infinity the alignment is then the exact limit.
     """
     choice(kind, "kind", ("rf", "ntk"))
     act = activation(act)
@@ -184,8 +195,8 @@ def _warn_of_degree_two(directions: Spectrum, n: np.ndarray, share: np.ndarray |
     if learned > _MOST_LEARNED:
         warnings.warn(
             f"n = {n.flat[worst]:.0f} is not small against d (d + 1) / 2 = {pairs.flat[worst]:.0f}: about "
-            f"{min(learned, 1):.0%} of degree two are learned, which the law counts as noise; the test accuracy is then "
-            "below the predicted one",
+            f"{min(learned, 1):.0%} of degree two are learned, which the law counts as noise; the test accuracy is "
+            "lower than predicted",
             stacklevel=3,
         )
 

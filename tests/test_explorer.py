@@ -59,7 +59,7 @@ def test_without_scripts_it_shows_its_first_choice_and_a_table():
     page = shown._repr_mimebundle_()["text/html"]
     parsed = Page(page)
     assert parsed.open == []
-    assert len({attributes["id"] for _, attributes in parsed.seen if "id" in attributes}) == 1
+    assert not [attributes for _, attributes in parsed.seen if "id" in attributes]  # there may be two on a page
     (form,) = (attributes for tag, attributes in parsed.seen if tag == "form")
     assert "hidden" in form  # controls that would do nothing
     first = sl.predict_accuracy("relu", 0.5, n=1000, d=1000)
@@ -79,9 +79,9 @@ def test_without_scripts_it_shows_its_first_choice_and_a_table():
     [
         ({"acts": []}, "acts must name at least one"),
         ({"alphas": [0.5, 0.2]}, "alphas must increase"),
-        ({"alphas": [0.5, 1.0]}, "alpha must lie strictly between 0 and 1"),
+        ({"alphas": [0.5, 1.0]}, "alphas must be a number strictly between 0 and 1"),
         ({"ratios": [1.0]}, "ratios must increase"),
-        ({"ratios": [-1.0, 2.0]}, "ratio must be positive"),
+        ({"ratios": [-1.0, 2.0]}, "ratios must be a finite number above 0"),
         ({"runs": [RUN | {"act": "gelu"}]}, "not on the grid"),
         ({"runs": [RUN | {"alpha": 0.3}]}, "not on the grid"),
         ({"runs": [RUN | {"quantity": "risk"}]}, "not on the grid"),

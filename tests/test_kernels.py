@@ -205,7 +205,7 @@ def test_bad_samples(message):
 
 
 def test_bad_kernels():
-    with pytest.raises(ValueError, match="kind must be 'rf' or 'ntk', got 'gp'"):
+    with pytest.raises(ValueError, match="kind must be one of 'rf', 'ntk'; got 'gp'"):
         sl.InfiniteWidth("relu", "gp")
     with pytest.raises(ValueError, match="not known; known are"):
         sl.InfiniteWidth("nonesuch")

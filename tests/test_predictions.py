@@ -303,14 +303,14 @@ def test_against_simulation(act, n, k, ridge, kind):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"alpha": 1.0}, "alpha must lie strictly between 0 and 1"),
-        ({"n": 0}, "n must be a positive integer, got 0"),
-        ({"n": 2.5}, "n must be a positive integer, got 2.5"),
-        ({"d": -3}, "d must be a positive integer"),
-        ({"k": 0}, "k must be a positive integer"),
+        ({"alpha": 1.0}, "alpha must be a number strictly between 0 and 1"),
+        ({"n": 0}, "n must be an integer of at least 1, got 0"),
+        ({"n": 2.5}, "n must be an integer of at least 1, got 2.5"),
+        ({"d": -3}, "d must be an integer of at least 1"),
+        ({"k": 0}, "k must be an integer of at least 1"),
         ({"k": 100}, "k: without a ridge n must differ from k, where the risk is infinite"),
-        ({"ridge": -1.0}, "ridge must be zero or positive"),
-        ({"kind": "cnn"}, "kind must be 'rf' or 'ntk', got 'cnn'"),
+        ({"ridge": -1.0}, "ridge must be a finite number of at least 0"),
+        ({"kind": "cnn"}, "kind must be one of 'rf', 'ntk'; got 'cnn'"),
         ({"act": "h0"}, "act: 'h0' has no energy beyond its constant"),
         (
             {"act": "linear", "d": 50},
@@ -350,14 +350,13 @@ def test_either_alpha_or_a_spectrum():
     pair = ([1.0, 1.0], [1.0, 1.0])
     for law in (sl.gamma_rf, sl.gamma_ntk):
         for arguments in ({}, {"alpha": 0.5, "spectrum": pair}):
-            with pytest.raises(TypeError, match="alpha: give either alpha or spectrum"):
+            with pytest.raises(ValueError, match="alpha and spectrum: give exactly one of them"):
                 law("relu", ratio=1.0, **arguments)
-    with pytest.raises(TypeError, match="alpha: give either"):
+    with pytest.raises(ValueError, match="alpha and spectrum: give exactly one of them"):
         predict_accuracy("relu", n=10, d=10)
-    with pytest.raises(TypeError, match="d: the number of coordinates is needed"):
-        predict_accuracy("relu", 0.5, n=10)
-    with pytest.raises(TypeError, match="d: left out when spectrum is given"):
-        predict_accuracy("relu", n=10, d=4, spectrum=pair)
+    for arguments in ({"alpha": 0.5}, {"d": 4, "spectrum": pair}):
+        with pytest.raises(ValueError, match="d and spectrum: give exactly one of them"):
+            predict_accuracy("relu", n=10, **arguments)
 
 
 def test_fewer_features_than_samples_are_the_limit_of_a_small_ridge():

@@ -225,14 +225,14 @@ LAWS = [
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("alpha", [0, 1, -0.5, float("nan"), [0.5, 1.5], []])
 def test_alpha_must_lie_inside(law, alpha):
-    with pytest.raises(ValueError, match="alpha must lie strictly between 0 and 1"):
+    with pytest.raises(ValueError, match="alpha must be a number strictly between 0 and 1"):
         law("relu", alpha)
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), []])
 def test_ratio_must_be_positive(ratio):
     for law in (sl.gamma_rf, sl.gamma_ntk):
-        with pytest.raises(ValueError, match="ratio must be positive"):
+        with pytest.raises(ValueError, match="ratio must be a finite number above 0"):
             law("relu", 0.5, ratio=ratio)
 
 
@@ -268,7 +268,12 @@ def test_regime_of_tangent_features():
     expected = [3000 * 64.101859 / 2e4, 27e9 / 1.6e9, 1 / 15]
     np.testing.assert_allclose(list(report.ratios.values()), expected, rtol=1e-6)
     assert [report.met(name) for name in report.ratios] == [False, False, True]
-    assert sl.regime(n=1, d=1, k=1).ratios["N log^2 N / k"] == 0
+
+
+def test_no_size_with_more_samples_than_features_is_below_one():
+    for n in range(1, 30):
+        assert sl.regime(n=n, d=5, k=n - 1 or 1).ratios["N log^2 N / k"] >= 1
+        assert sl.regime(n=n, d=1, k=n - 1 or 1, kind="ntk").ratios["N log^2 N / (k d)"] >= 1
 
 
 def test_bad_regimes():
