@@ -12,7 +12,16 @@ import numpy as np
 import torch
 
 from ._checks import Array, integer, places, points
-from .hermite import _PROBE, _clenshaw, _entrywise, _second_moment, gaussian_expectation, hermite_coefficients
+from .hermite import (
+    _PROBE,
+    _clenshaw,
+    _coefficients,
+    _entrywise,
+    _rounding,
+    _second_moment,
+    gaussian_expectation,
+    hermite_coefficients,
+)
 
 __all__ = ["Activation", "activation", "activation_names"]
 
@@ -83,7 +92,7 @@ class Activation:
         except Exception as error:
             second = f", and on a tensor: {error.__cause__!r}" if error.__cause__ else ""
             raise ValueError(
-                f"activation {self.name!r} fails on a float64 array of shape (3, 4): {error!r}{second}"
+                f"activation {self.name!r} fails on an array of two axes: {error!r}{second}"
             ) from error
         if df is not None:
             _compare(self)
@@ -199,8 +208,8 @@ class Activation:
             return np.r_[self._exact, np.zeros(max(0, order + 1 - len(self._exact)))]
         mu = hermite_coefficients(self, order)
         if mu[0] ** 2 > 1e6 * self.variance:  # a large constant hides the others
-            mean = mu[0]
-            mu = hermite_coefficients(lambda u: self(u) - mean, order, kinks=self.kinks)
+            mean, tolerance = mu[0], _rounding(mu[0], self.variance)
+            mu = _coefficients(lambda u: self(u) - mean, order, self.kinks, tolerance)
             mu[0] += mean
         return mu
 

@@ -14,6 +14,7 @@ from ._checks import Array, integer, numbers, places, points
 __all__ = ["dual_kernel", "gaussian_expectation", "hermite_basis", "hermite_coefficients", "hermite_series"]
 
 _CUTS = range(18, 55, 2)  # beyond 18 exp(-u^2 / 4) < 1e-35, and beyond 54 no float64 times exp(-u^2 / 2) matters
+_TOLERANCE = 2e-12  # of an integral, relative to that of the absolute value
 _NODES = 32  # Gauss-Legendre nodes a panel
 _PROBE = np.array([0.61, -2.23, 1.37, -0.47, 2.89, -1.11, 0.19, -2.71, 1.93, -0.83, 2.47, -1.73])
 
@@ -95,7 +96,7 @@ _Integrals = Callable[[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray
 """Arrays of integrals by the rule (u, w); the last argument is applied to the factors of each integrand."""
 
 
-def _converged(integrals: _Integrals, kinks: Iterable[float]) -> tuple[np.ndarray, ...]:
+def _converged(integrals: _Integrals, kinks: Iterable[float], tolerance: float = _TOLERANCE) -> tuple[np.ndarray, ...]:
     """Widen the quadrature until nothing is cut off that matters, then refine it until the integrals stand still.
 
     What matters is measured, column by column, by the largest integral of an absolute value in each array.
@@ -119,7 +120,7 @@ def _converged(integrals: _Integrals, kinks: Iterable[float]) -> tuple[np.ndarra
         for refinement in (2, 4, 8, 16, 32):
             new = integrals(*_quadrature(at, refinement, cut), np.asarray)
             gaps = [np.abs(b - a).max(axis=0) for a, b in zip(old, new, strict=True)]
-            if all(bool(np.all(gap <= 2e-12 * size)) for gap, size in zip(gaps, sizes, strict=True)):
+            if all(bool(np.all(gap <= tolerance * size)) for gap, size in zip(gaps, sizes, strict=True)):
                 return new
             old = new
     raise ValueError(
@@ -199,23 +200,33 @@ def hermite_coefficients(
     at = _kinks(f, kinks)
     if not hasattr(f, "kinks"):
         _entrywise(f, _PROBE, "f")
+    return _coefficients(f, order, at, _TOLERANCE)
 
+
+def _coefficients(f: Callable[[np.ndarray], Any], order: int, kinks: tuple[float, ...], tolerance: float) -> np.ndarray:
     def integrals(u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
         weighted = of(_values(f, u.copy()) * w)
         basis = _recurrence(u, _half_gaussian(u))
         return (np.array([weighted @ of(next(basis)) for _ in range(order + 1)]),)
 
-    return _converged(integrals, at)[0]
+    return _converged(integrals, kinks, tolerance)[0]
 
 
-def _second_moment(f: Callable[[np.ndarray], Any], center: float, kinks: Iterable[float]) -> float:
+def _second_moment(f: Callable[[np.ndarray], Any], center: float, kinks: tuple[float, ...]) -> float:
     """E[(f(u) - center)^2], u standard Gaussian: the weight is applied before the square, which could overflow."""
 
     def integrals(u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, ...]:
         values = _values(f, u.copy()) - center
         return (np.array([(values * w) @ (values * _half_gaussian(u))]),)
 
-    return float(_converged(integrals, kinks)[0][0])
+    with np.errstate(over="ignore"):
+        rough = float(integrals(*_quadrature(kinks, 1, _CUTS[0]), np.asarray)[0][0])
+    return float(_converged(integrals, kinks, _rounding(center, rough))[0][0])
+
+
+def _rounding(center: float, variance: float) -> float:
+    """The tolerance for a function whose large center was subtracted: its values are rounded as it was."""
+    return _TOLERANCE + (1e-15 * abs(center) / variance**0.5 if variance > 0 else 0.0)
 
 
 def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[float] | None = None) -> float:

@@ -199,3 +199,176 @@ def test_energy_equals_a_sample_mean():
         act = sl.activation(name)
         squares = act(x) ** 2
         assert abs(squares.mean() - act.energy) < 5 * squares.std() / math.sqrt(x.size)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: torch.softmax(x, -1),
+        lambda x: torch.softmax(x, 0),
+        lambda x: x / np.abs(x).max(),
+        np.sort,
+        torch.nn.LayerNorm(4, dtype=torch.float64),
+        torch.nn.Dropout(),
+    ],
+)
+def test_what_looks_at_other_entries_is_refused(f):
+    with pytest.raises(ValueError, match=r"activation '.*' must act entry-wise"):
+        sl.activation(f)
+    with pytest.raises(ValueError, match=r"activation 'tanh'' must act entry-wise"):
+        sl.Activation(torch.tanh, f, name="tanh")
+
+
+def test_an_activation_may_work_in_place_and_spoils_nothing():
+    before = sl.gamma_rf("tanh", 0.5, ratio=0.5)
+    act = sl.Activation(torch.nn.ReLU(inplace=True), kinks=(0,))
+    assert sl.gamma_rf(act, 0.5, ratio=0.5) == pytest.approx(sl.gamma_rf("relu", 0.5, ratio=0.5), rel=1e-12)
+    assert sl.gaussian_expectation(lambda u: u**2) == pytest.approx(1, abs=1e-12)
+    assert sl.gamma_rf("tanh", 0.5, ratio=0.5) == before
+    for x in (np.linspace(-1, 1, 5), torch.linspace(-1, 1, 5)):
+        kept = x.copy() if isinstance(x, np.ndarray) else x.clone()
+        out = act(x)
+        assert (out >= 0).all() and (x == kept).all()
+        out += 1
+        assert (x == kept).all()
+
+
+def test_results_are_no_aliases():
+    x = np.linspace(-1, 1, 5)
+    for f in (lambda u: u, np.asarray, lambda u: u[...]):
+        out = sl.Activation(f)(x)
+        out += 1
+        assert x[0] == -1
+
+
+def test_read_only_arrays_are_fine(recwarn):
+    x = np.linspace(-1, 1, 5)
+    x.setflags(write=False)
+    for name in NAMES:
+        sl.activation(name)(x)
+    assert not recwarn.list
+
+
+def test_activations_cannot_be_changed():
+    act = sl.activation("relu")
+    for name in ("f", "df", "kinks", "name", "other"):
+        with pytest.raises(AttributeError, match="cannot be changed"):
+            setattr(act, name, None)
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del act.f
+    assert sl.activation("relu")(np.array([2.0])) == 2.0
+
+
+SIN = (lambda x: np.sin(3 * x), lambda x: 3 * np.cos(3 * x))
+WRONG = {
+    "tanh with cosh": (torch.tanh, torch.cosh),
+    "a sign": (np.cos, np.sin),
+    "a factor of 1.01": (SIN[0], lambda x: 1.01 * SIN[1](x)),
+    "a shift": (SIN[0], lambda x: SIN[1](x) + 0.01),
+    "one branch": (lambda x: np.maximum(x, 0), lambda x: 1.0 * (x < 0)),
+    "a constant": (lambda x: 3.0 + 0 * x, lambda x: 3.0 + 0 * x),
+}
+RIGHT = {
+    "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+    "steep": (lambda x: np.exp(20 * x), lambda x: 20 * np.exp(20 * x)),
+    "fast": (lambda x: np.sin(3000 * x), lambda x: 3000 * np.cos(3000 * x)),
+    "large": (lambda x: 1e6 + np.tanh(x), lambda x: 1 / np.cosh(x) ** 2),
+    "small": (lambda x: 1e-9 * np.tanh(x), lambda x: 1e-9 / np.cosh(x) ** 2),
+    "in float32": (lambda x: np.tanh(x.astype("f4")), lambda x: 1 / np.cosh(x) ** 2),
+    "defined on half a line": (np.log, lambda x: 1 / x),
+    "noisy": (lambda x: np.round(np.sin(x), 5), np.cos),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_derivative_is_refused(case):
+    with pytest.raises(ValueError, match=r"df is not the derivative of activation 'mine': at .* it is"):
+        sl.Activation(*WRONG[case], kinks=(0,), name="mine")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("case", RIGHT)
+def test_a_right_derivative_is_not_refused(case):
+    sl.Activation(*RIGHT[case])
+
+
+def test_kinks_next_to_the_points_of_comparison():
+    grid = tuple(np.arange(-3, 3.001, 0.05))
+    saw = lambda x: np.abs(np.mod(x, 0.1) - 0.05)  # noqa: E731
+    sl.Activation(saw, lambda x: 1.0 - 2.0 * (np.mod(x, 0.1) < 0.05), kinks=grid)
+
+
+def test_the_error_of_the_function_is_shown():
+    with pytest.raises(ValueError, match=r"activation 'mine' fails .*NameError"):
+        sl.Activation(lambda x: undefined(x), name="mine")  # noqa: F821
+    with pytest.raises(ValueError, match=r"fails .*must be Tensor.* and on a tensor: IndexError"):
+        sl.Activation(lambda x: torch.relu(x) + torch.ones(3)[7])
+
+    def moody(x):
+        if np.size(x) == 5:
+            raise RuntimeError("no fives")
+        return x * 2
+
+    with pytest.raises(RuntimeError, match="no fives"):
+        sl.Activation(moody)(np.zeros(5))
+
+
+@pytest.mark.parametrize("kinks", [0.0, [np.nan], "x", [[1.0]]])
+def test_kinks_are_a_list_of_finite_numbers(kinks):
+    with pytest.raises(ValueError, match="kinks must be a list of finite numbers"):
+        sl.Activation(np.tanh, kinks=kinks)
+
+
+def test_arguments_and_values_are_real_and_whole():
+    act = sl.activation("tanh")
+    for whole in (torch.arange(-2, 3), torch.arange(-2, 3, dtype=torch.int8), np.arange(-2, 3), [-2, -1, 0, 1, 2]):
+        np.testing.assert_allclose(np.asarray(act(whole)), np.tanh(np.arange(-2, 3)), rtol=1e-14)
+    for bad, message in ((np.ma.masked_array([1.0], [True]), "masked"), (np.array([1j]), "real"), ("abc", "numbers")):
+        with pytest.raises(ValueError, match=f"x .*{message}"):
+            act(bad)
+    with pytest.raises(ValueError, match="must be real everywhere"):
+        sl.Activation(np.emath.sqrt)
+    with pytest.raises(ValueError, match="must be real everywhere"):
+        sl.Activation(lambda x: np.ma.masked_less(x, 0))
+
+
+@pytest.mark.parametrize("degree", [3, 60, 80, 100, 200])
+def test_sums_of_hermite_polynomials_know_their_coefficients(degree):
+    act = sl.activation(f"2*h0+0.5*h{degree}")
+    expected = np.zeros(degree + 3)
+    expected[[0, degree]] = 2, 0.5
+    np.testing.assert_array_equal(act.coefficients(degree + 2), expected)
+    np.testing.assert_array_equal(act.coefficients(1), [2, 0])
+    assert act.energy == 4.25 and act.variance == 0.25
+    assert act.derivative.coefficients(degree)[degree - 1] == pytest.approx(0.5 * math.sqrt(degree), rel=1e-15)
+    assert act.derivative.energy == pytest.approx(degree / 4, rel=1e-14)
+    assert sl.activation(f"2*h0+0.5*h{degree}") is act
+
+
+@pytest.mark.parametrize("name", ["relu", "cos", "tanh", "h1+h4"])
+@pytest.mark.parametrize("constant", [0.0, 1e3, 1e6])
+def test_a_constant_hides_nothing(name, constant):
+    act = sl.activation(name)
+    shifted = sl.Activation(lambda u: act(u) + constant, kinks=act.kinks)
+    assert shifted.variance == pytest.approx(act.energy - act.coefficients(0)[0] ** 2, rel=1e-8)
+    np.testing.assert_allclose(shifted.coefficients(20)[1:], act.coefficients(20)[1:], atol=1e-16 * constant + 1e-12)
+    assert shifted.coefficients(0)[0] == pytest.approx(act.coefficients(0)[0] + constant, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [-1, 1.5, True, None])
+def test_bad_orders(order):
+    with pytest.raises(ValueError, match="order must be a nonnegative integer"):
+        sl.activation("relu").coefficients(order)
+
+
+def test_energies_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="grows too fast"):
+        _ = sl.Activation(lambda u: np.exp(0.26 * u**2)).energy
+    assert sl.Activation(lambda u: np.exp(0.2 * u**2)).energy == pytest.approx(5**0.5, rel=1e-12)
+    assert sl.Activation(lambda u: np.exp(15 * u)).energy == pytest.approx(math.exp(450), rel=1e-12)
+
+
+def test_slopes_at_the_kink():
+    slopes = {name: float(sl.activation(name).derivative(np.zeros(1))[0]) for name in ("relu", "leaky_relu", "abs")}
+    assert slopes == {"relu": 0.0, "leaky_relu": 0.01, "abs": 0.0}
+    assert sl.activation("step")(np.zeros(1)) == 0

@@ -308,3 +308,94 @@ def test_bad_order_raises(order):
         sl.hermite_coefficients(np.tanh, order)
     with pytest.raises(ValueError, match="order"):
         sl.hermite_basis(np.zeros(3), order)
+
+
+@pytest.mark.parametrize("rate", [4.0, 10.0, 20.0])
+def test_exponentials_are_exact_however_far_out_they_peak(rate):
+    """E[exp(a u) h_l(u)] = exp(a^2 / 2) a^l / sqrt(l!): the integrand peaks at u = a, beyond any fixed cut."""
+    mu = sl.hermite_coefficients(lambda u: np.exp(rate * u), 30)
+    logs = [rate**2 / 2 + l * math.log(rate) - math.lgamma(l + 1) / 2 for l in range(31)]
+    np.testing.assert_allclose(mu / np.exp(logs), 1, rtol=1e-9)
+    assert sl.gaussian_expectation(lambda u: np.exp(rate * u)) == pytest.approx(math.exp(rate**2 / 2), rel=1e-12)
+
+
+@pytest.mark.parametrize("a", [0.1, 0.4, 0.45])
+def test_a_heavy_tail_is_not_cut(a):
+    assert sl.gaussian_expectation(lambda u: np.exp(a * u**2)) == pytest.approx((1 - 2 * a) ** -0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda u: np.exp(u**2 / 2),
+        lambda u: np.exp(0.51 * u**2),
+        lambda u: np.exp(u**2 / 2) / (1 + abs(u)),
+        lambda u: np.sin(2 * np.pi * u) * np.exp(u**2 / 2),  # its integral over each panel is 0
+        lambda u: np.exp(u**2 / 2) * np.sign(u + 0.5),
+        lambda u: np.exp(25 * u),  # exp(312) would be its expectation, but exp(25 u) is infinite where it matters
+        lambda u: np.exp(abs(u) ** 3),
+    ],
+)
+def test_what_grows_too_fast_is_refused(f):
+    with pytest.raises(ValueError, match="grows too fast"):
+        sl.gaussian_expectation(f, kinks=(-0.5, 0))
+
+
+@pytest.mark.parametrize("degree", [60, 80, 100, 200])
+def test_polynomials_of_high_degree_by_quadrature(degree):
+    mu = np.eye(degree + 1)[degree]
+    f = lambda u: sl.hermite_series(mu, u)  # noqa: E731
+    np.testing.assert_allclose(sl.hermite_coefficients(f, degree), mu, atol=1e-11)
+    assert sl.gaussian_expectation(lambda u: f(u) ** 2) == pytest.approx(1, abs=1e-11)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_an_undeclared_kink_is_seen_at_any_size(size):
+    with pytest.raises(ValueError, match="kinks"):
+        sl.gaussian_expectation(lambda u: size * np.abs(u - 0.3))
+    assert sl.gaussian_expectation(lambda u: size * np.abs(u)) > 0.7 * size
+
+
+def test_a_function_that_works_in_place_spoils_nothing():
+    def doubled(u):
+        u *= 2
+        return u
+
+    for _ in range(2):
+        assert sl.hermite_coefficients(doubled, 1)[1] == pytest.approx(2, abs=1e-12)
+        assert sl.gaussian_expectation(lambda u: u**2) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("f", [lambda u: u - u.mean(), np.cumsum, np.sort, lambda u: np.full_like(u, len(u)), np.sum])
+def test_what_is_not_entry_wise_is_refused(f):
+    with pytest.raises(ValueError, match="f must act entry-wise"):
+        sl.gaussian_expectation(f)
+
+
+@pytest.mark.parametrize("kinks", [0.0, [np.nan], [np.inf], "ab", [[0.0]], [None]])
+def test_kinks_are_a_list_of_finite_numbers(kinks):
+    for call in (sl.hermite_coefficients, lambda f, _, kinks: sl.gaussian_expectation(f, kinks=kinks)):
+        with pytest.raises(ValueError, match="kinks must be a list of finite numbers"):
+            call(np.tanh, 3, kinks=kinks)
+
+
+def test_integers_are_not_rounded_to_and_masks_not_dropped():
+    whole, real = torch.arange(-2, 3), torch.arange(-2.0, 3.0, dtype=torch.float64)
+    for function in (
+        lambda u: sl.hermite_basis(u, 4),
+        lambda u: sl.hermite_series([0.1, 0.7, 0.3], u),
+        lambda u: sl.dual_kernel([0.1, 0.7], u),
+    ):
+        for cast in (whole, whole.to(torch.int8), whole.numpy(), whole.tolist()):
+            np.testing.assert_array_equal(np.asarray(function(cast)), function(real).numpy())
+        with pytest.raises(ValueError, match="masked"):
+            function(np.ma.masked_array([1.0, 2.0], [False, True]))
+        with pytest.raises(ValueError, match="real numbers"):
+            function(np.array([1j]))
+
+
+@pytest.mark.parametrize("mu", [[], [np.nan], [[1.0], [2.0]], "x", None])
+def test_bad_coefficients_are_refused_by_name(mu):
+    for function in (sl.hermite_series, sl.dual_kernel):
+        with pytest.raises(ValueError, match=r"^mu must be"):
+            function(mu, np.zeros(2))
