@@ -91,9 +91,7 @@ class Activation:
             raise
         except Exception as error:
             second = f", and on a tensor: {error.__cause__!r}" if error.__cause__ else ""
-            raise ValueError(
-                f"activation {self.name!r} fails on an array of two axes: {error!r}{second}"
-            ) from error
+            raise ValueError(f"activation {self.name!r} fails on an array of two axes: {error!r}{second}") from error
         if df is not None:
             _compare(self)
 

@@ -125,8 +125,8 @@ def predict_accuracy(
     Proved for infinite width, for core and spurious part on spheres and :math:`\mu_1 \ne 0`, and for Lipschitz
     activations at widths with :math:`n^2 = o(k)`. A recipe, tested by simulation, for k in proportion to n, and
     for the intercept: with :math:`\kappa` the penalty that n samples leave without the constant, and
-    :math:`e = \mu_0^2 d / \mu_1^2`, it has :math:`e / (e + \kappa)` degrees of freedom, which the other directions lack.
-    For n fixed and d to infinity the alignment is then the exact limit.
+    :math:`e = \mu_0^2 d / \mu_1^2`, the constant has :math:`e / (e + \kappa)` degrees of freedom, which the other
+    directions lack. For n fixed and d to infinity the alignment is then the exact limit.
     """
     choice(kind, "kind", ("rf", "ntk"))
     act = activation(act)
@@ -223,25 +223,27 @@ def _predict(
     at = directions.degrees(kappa)
     z = at.first + noise / kappa  # tr C (C + x)^-1, x the penalty in the space of features
     beyond = narrow / (1 - at.second * narrow)  # 1 / (k - tr Sigma^2 (Sigma + kappa)^-2)
+    wide = z - at.second
     left = (1 - z * narrow) / (1 - at.second * narrow)
-    second = one**2 + at.second + (z - at.second) ** 2 * beyond  # tr C^2 (C + x)^-2
+    second = one**2 + at.second + wide**2 * beyond  # tr C^2 (C + x)^-2
     shared = one + at.spurious + damped / kappa  # tr C_s (C + x)^-1
     moved = one - one**2 + at.spurious - at.spurious_second + damped / kappa  # left * moved is x tr C_s (C + x)^-2
-    both = shared - left * moved  # tr C_s C (C + x)^-2
+    apart = at.second - at.spurious_second + wide * beyond * (wide - moved)  # second minus tr C_s C (C + x)^-2
     fit, bent = learns * at.fit, learns * (at.fit - at.fit_second)
     risk = (1 - _LINEAR**2 * (fit + left * bent)) / (1 - second / n)
     slope = _LINEAR * fit  # E[f t], t the coordinate whose sign is the label
-    signal = _LINEAR**2 * (learns * at.fit_second + (z - at.second) * beyond * bent)  # of E[f^2]; sums of what is
-    gamma = shared / n  # positive, not differences of what is large
+    signal = _LINEAR**2 * (learns * at.fit_second + wide * beyond * bent)  # of E[f^2]
+    gamma = shared / n
     noise_s = np.sqrt(
         np.maximum(
             signal * (1 + gamma**2)
             - gamma**2 * slope**2
             - 2 * gamma * _LINEAR**2 * bent * moved * beyond
-            + risk / n * (second * (1 - gamma) ** 2 + 2 * gamma * (second - both)),
+            + risk / n * (second * (1 - gamma) ** 2 + 2 * gamma * apart),
             0.0,
         )
-    )  # of f(z^s), given t; E[f(z^s) f(z)] without sample z is risk / n * both + _LINEAR**2 * bent * moved * beyond
+    )  # of f(z^s), given t: the root of q + gamma^2 (q - slope^2) - 2 gamma q_s without its cancellations,
+    # q = E[f^2] and q_s = E[f(z^s) f(z)] without sample z, risk / n (second - apart) + b^2 bent * moved * beyond
     answer = gamma[..., None] * (1 - slope[..., None] * _T)
     with np.errstate(divide="ignore"):
         spurious = ndtr(answer / noise_s[..., None]) @ _DENSITY

@@ -208,15 +208,19 @@ def test_energy_equals_a_sample_mean():
         lambda x: torch.softmax(x, 0),
         lambda x: x / np.abs(x).max(),
         np.sort,
-        torch.nn.LayerNorm(4, dtype=torch.float64),
         torch.nn.Dropout(),
     ],
 )
 def test_what_looks_at_other_entries_is_refused(f):
     with pytest.raises(ValueError, match=r"activation '.*' must act entry-wise"):
         sl.activation(f)
-    with pytest.raises(ValueError, match=r"activation 'tanh'' must act entry-wise"):
+    with pytest.raises(ValueError, match=r"activation .tanh'. must act entry-wise"):
         sl.Activation(torch.tanh, f, name="tanh")
+
+
+def test_what_asks_for_a_shape_is_refused():
+    with pytest.raises(ValueError, match=r"fails on an array of two axes.*normalized_shape"):
+        sl.activation(torch.nn.LayerNorm(4, dtype=torch.float64))
 
 
 def test_an_activation_may_work_in_place_and_spoils_nothing():
@@ -305,7 +309,7 @@ def test_the_error_of_the_function_is_shown():
         sl.Activation(lambda x: torch.relu(x) + torch.ones(3)[7])
 
     def moody(x):
-        if np.size(x) == 5:
+        if x.shape[0] == 5:
             raise RuntimeError("no fives")
         return x * 2
 

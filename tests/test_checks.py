@@ -18,7 +18,9 @@ from spurlib._checks import (
     number,
     numbers,
     one_given,
+    places,
     plain,
+    points,
     positive,
     precision,
     seed_of,
@@ -388,3 +390,24 @@ def test_symmetric_matrices():
 
 def test_every_check_is_tested_here():
     assert set(_checks.__all__) - {"Array"} <= set(globals())
+
+
+def test_points_are_floating_and_keep_their_kind():
+    single = torch.ones(2, dtype=torch.float32)
+    assert points(single, "x") is single
+    assert points(np.ones(2, np.float32), "x").dtype == np.float32
+    assert points(torch.arange(3), "x").dtype == torch.float64 and points([1, 2], "x").dtype == np.float64
+    assert points(np.array([np.nan]), "x").size == 1
+    for bad in (np.array([1j]), torch.ones(2, dtype=torch.complex64), "text", None, torch.ones(2, 2).to_sparse()):
+        with pytest.raises(ValueError, match=r"^x must"):
+            points(bad, "x")
+    with pytest.raises(ValueError, match="masked"):
+        points(np.ma.masked_array([1.0], [True]), "x")
+
+
+def test_places_are_sorted_finite_numbers():
+    assert places([], "kinks") == () and places(iter([2, -1.0]), "kinks") == (-1.0, 2.0)
+    assert places(np.array([1.0, 0.0]), "kinks") == (0.0, 1.0)
+    for bad in (0.0, None, [np.inf], ["0"], [[0.0]], [True]):
+        with pytest.raises(ValueError, match="kinks must be a list of finite numbers"):
+            places(bad, "kinks")

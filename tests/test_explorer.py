@@ -91,3 +91,27 @@ def test_without_scripts_it_shows_its_first_choice_and_a_table():
 def test_bad_input_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
         made(**change)
+
+
+@pytest.mark.parametrize("key", ["alpha", "ratio", "value", "error"])
+def test_runs_hold_finite_numbers(key):
+    for bad in (float("nan"), float("inf"), "0.5", None):
+        with pytest.raises(ValueError, match=f"runs: {key} must be a"):
+            made(runs=[RUN | {key: bad}])
+    with pytest.raises(ValueError, match=f"is without {key}"):
+        made(runs=[{name: value for name, value in RUN.items() if name != key}])
+
+
+def test_activations_have_names_of_their_own():
+    same = [sl.Activation(lambda x, g=g: np.sin(g * x), name="wave") for g in (1, 2)]
+    with pytest.raises(ValueError, match=r"names of their own, .* got wave, wave"):
+        made(acts=same, runs=[])
+    with pytest.raises(ValueError, match="names of their own"):
+        made(acts=["relu", "ReLU"])
+
+
+def test_two_on_a_page_do_not_share_their_parts():
+    """Each script takes the explorers that no script has taken; none looks for an id."""
+    page = made()._repr_mimebundle_()["text/html"]
+    assert "getElementById" not in page
+    assert page.count(":not([data-live])") == page.count("root.dataset.live = ") == 1

@@ -233,3 +233,62 @@ def test_cuda_equals_the_cpu(act):
     K = kernel.gram(torch.from_numpy(X).cuda(), X[:9])
     assert K.is_cuda
     np.testing.assert_allclose(K.cpu().numpy(), kernel.gram(X, X[:9]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("longest", [1.0, 5.0, 12.0])
+@pytest.mark.parametrize("n", [9, 40])
+def test_the_exponential_of_long_rows(longest, n):
+    """E[exp(s u) exp(t v)] = exp((s^2 + t^2) / 2 + rho s t), against the root of the diagonal."""
+    d, rng = 12, np.random.default_rng(0)
+    X = rng.standard_normal((n, d))
+    X *= (np.r_[rng.uniform(0.1, 1, n - 2), 1, 1] * longest / np.linalg.norm(X, axis=1))[:, None] * d**0.5
+    X[1], X[2], X[3], X[4] = X[0], X[5] * 0.9, -X[6], X[7] + 1e-4 * X[8]
+    G = X @ X.T / d
+    size = np.diag(G)
+    allowed = 1e-8 * np.exp(size[:, None] + size)
+    gap = np.abs(sl.InfiniteWidth(np.exp).gram(X) - np.exp((size[:, None] + size) / 2 + G))
+    assert (gap <= allowed).all()
+
+
+def test_growth_beyond_float64_is_refused():
+    with pytest.raises(ValueError, match=r"act: 'exp' at scale .* = 30: f is not finite .*grows too fast"):
+        sl.InfiniteWidth(np.exp).gram(30 * np.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"norm is beyond float64"):
+        sl.InfiniteWidth("relu").gram(np.full((1, 2), 1e200))
+    with pytest.raises(ValueError, match=r"the kernel of 'h1\+h4' is beyond float64"):
+        sl.InfiniteWidth("h1+h4").gram(np.full((1, 2), 1e60))
+    quick = sl.Activation(lambda x: np.exp(0.3 * x**2), name="quick")
+    with pytest.raises(ValueError, match=r"act: 'quick' at scale .* = 1: f .*grows too fast"):
+        sl.InfiniteWidth(quick).gram(np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("kind", ["rf", "ntk"])
+@pytest.mark.parametrize("spec", ["h0", "linear", "h1+h2", "2*h0-0.5*h3+h7", "h12+h3", "h1+h40"])
+def test_sums_of_hermite_polynomials_have_polynomials_for_kernels(spec, kind):
+    """On the sphere they are the dual kernel, also where rows are parallel; elsewhere the general path agrees."""
+    act, X = sl.activation(spec), np.random.default_rng(1).standard_normal((12, 6))
+    X /= np.linalg.norm(X, axis=1)[:, None] / 6**0.5
+    X[1], X[2], X[3] = X[0], -X[4], X[5] + 1e-3 * X[6]
+    X[3] /= np.linalg.norm(X[3]) / 6**0.5
+    rho, f = X @ X.T / 6, act if kind == "rf" else act.derivative
+    expected = sl.dual_kernel(f.coefficients(41), np.clip(rho, -1, 1)) * (1 if kind == "rf" else 6 * rho)
+    np.testing.assert_allclose(sl.InfiniteWidth(act, kind).gram(X), expected, atol=1e-12 * np.abs(expected).max())
+    if spec == "h1+h40":
+        return
+    Y = X * np.linspace(0.3, 1.6, 12)[:, None]
+    unnamed = sl.Activation(lambda x: act(x), lambda x: act.derivative(x))
+    exact = sl.InfiniteWidth(act, kind).gram(Y)
+    gap = np.abs(sl.InfiniteWidth(unnamed, kind).gram(Y) - exact)
+    assert (gap <= 1e-8 * np.sqrt(np.outer(np.diag(exact), np.diag(exact))) + 1e-12).all()
+
+
+def test_a_small_function_is_as_exact_as_a_large_one():
+    X = np.random.default_rng(2).standard_normal((5, 4))
+    X[1] = X[0] + 1e-4 * X[2]
+    K = sl.InfiniteWidth("tanh").gram(X)
+    for size in (1e-6, 1e6):
+        scaled = sl.Activation(lambda x, size=size: size * np.tanh(x))
+        np.testing.assert_allclose(sl.InfiniteWidth(scaled).gram(X) / size**2, K, rtol=0, atol=1e-9)
+    jump = sl.Activation(lambda x: 1e-7 * (x > 0.7))
+    with pytest.raises(ValueError, match="kinks"):
+        sl.InfiniteWidth(jump).gram(X)

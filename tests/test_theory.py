@@ -305,3 +305,74 @@ def test_a_spectrum_against_bisection(name):
             x = optimize.brentq(excess, 1e-9, 1e9, xtol=1e-14, rtol=1e-14)
             left = [m / 80 * (part * x / (part + x)).sum() for part in (spurious, values)]
             assert found == pytest.approx((left[0] + c_a) / (left[1] + c), abs=1e-9)
+
+
+NEAR_ONE = [0.99, 0.994, 0.9999, 0.999999, 1 - 1e-10]
+
+
+@pytest.mark.parametrize("alpha", NEAR_ONE)
+@pytest.mark.parametrize("name", CLOSED)
+def test_bound_next_to_one_equals_closed_forms(name, alpha):
+    """Where 4000 terms of the series do not suffice."""
+    energy, mu0, mu1, dual = CLOSED[name]
+    expected = (dual(alpha) - mu0 - mu1 * alpha) / (energy - mu0)
+    assert sl.gamma_rf_bound(name, alpha) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("alpha", NEAR_ONE)
+def test_jumps_next_to_one_equal_closed_forms(alpha):
+    step = (math.asin(alpha) - alpha) / (math.pi / 2)
+    assert sl.gamma_rf_bound("step", alpha) == pytest.approx(step, rel=1e-10)
+    assert sl.gamma_ntk("relu", alpha) == pytest.approx(alpha * math.asin(alpha) / (math.pi / 2), rel=1e-10)
+    both = sl.gamma_rf_bound("step", np.array([0.5, alpha]))
+    assert both == pytest.approx([(math.asin(0.5) - 0.5) / (math.pi / 2), step], rel=1e-10)
+
+
+def test_the_step_next_to_one():
+    assert sl.gamma_rf_bound("step", 0.999999) == pytest.approx(0.36248, abs=5e-6)
+    assert sl.gamma_rf("step", 0.9999, ratio=1e9) == pytest.approx(0.9754, abs=5e-5)
+
+
+@pytest.mark.parametrize(("a", "alpha"), [(0.1, 0.5), (0.1, 0.9999), (0.2, 0.97), (0.2, 0.9999), (0.24, 0.5)])
+def test_a_heavy_tail_is_counted(a, alpha):
+    """exp(a u^2): E[f(u) f(v)] = ((1 - 2 a)^2 - (2 a rho)^2)^(-1/2)."""
+    dual = lambda rho: ((1 - 2 * a) ** 2 - (2 * a * rho) ** 2) ** -0.5  # noqa: E731
+    expected = (dual(alpha) - dual(0)) / (dual(1) - dual(0))
+    assert sl.gamma_rf_bound(lambda u: np.exp(a * u**2), alpha) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("a", [0.249, 0.26])
+@pytest.mark.parametrize("law", [sl.gamma_rf_bound, lambda act, alpha: sl.gamma_rf(act, alpha, ratio=1.0)])
+def test_a_tail_that_cannot_be_counted_is_refused(a, law):
+    with pytest.raises(ValueError, match="grows too fast"):
+        law(lambda u: np.exp(a * u**2), 0.5)
+
+
+@pytest.mark.parametrize("constant", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sin", "h1+h4"])
+def test_a_constant_changes_nothing(name, constant):
+    act = sl.activation(name)
+    shifted = sl.Activation(lambda u: act(u) + constant, act.derivative, kinks=act.kinks)
+    for alpha in (0.3, 0.9999):
+        assert sl.gamma_rf(shifted, alpha, ratio=0.5) == pytest.approx(sl.gamma_rf(act, alpha, ratio=0.5), rel=1e-7)
+        assert sl.gamma_rf_bound(shifted, alpha) == pytest.approx(sl.gamma_rf_bound(act, alpha), rel=1e-7)
+    steep = sl.Activation(lambda u: act(u) + constant * u, lambda u: act.derivative(u) + constant, kinks=act.kinks)
+    assert sl.gamma_ntk(steep, 0.5) == pytest.approx(sl.gamma_ntk(act, 0.5), rel=1e-7)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 1e6])
+def test_linear_is_linear_beside_a_constant(constant):
+    act = sl.Activation(lambda u: u + constant, lambda u: 1.0 + 0 * u)
+    assert sl.gamma_rf(act, 0.3, ratio=0.5) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="linear"):
+        sl.gamma_rf(act, 0.3, ratio=2.0)
+    with pytest.raises(ValueError, match="constant"):
+        sl.gamma_ntk(act, 0.3)
+    with pytest.raises(ValueError, match="is constant"):
+        sl.gamma_rf(lambda u: constant + 0 * u, 0.3, ratio=0.5)
+
+
+@pytest.mark.parametrize("degree", [60, 100, 200])
+def test_high_degrees(degree):
+    assert sl.gamma_rf_bound(f"h1+h{degree}", 0.9) == pytest.approx(0.9**degree / 2, rel=1e-12)
+    assert sl.gamma_ntk(f"h{degree}", 0.9) == pytest.approx(0.9**degree, rel=1e-12)
