@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+NEWEST ?= 3.13
 READY := $(VENV)/.ready
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
@@ -16,20 +17,27 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov=spurlib --cov-report=term-missing:skip-covered
 BUILD := $(PY) -m tools.build
 
-.PHONY: help book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
+NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
+
+.PHONY: help renew lock oldest newest book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install -r requirements.txt
-	VIRTUAL_ENV=$(VENV) $(PY) -m uv pip install --no-deps -e .
+# An environment that was moved, or whose interpreter is gone, is made anew.
+SOUND := $(shell $(PY) -S -c '' 2>&1 && \
+  { grep '^command = ' $(VENV)/pyvenv.cfg | grep -vqF " $(CURDIR)/$(VENV)" || echo yes; })
+
+$(READY): requirements.txt requirements.lock pyproject.toml tools/environment.py $(if $(SOUND),,renew)
+	@$(NEW_ENOUGH)
+	@$(PYTHON) -m tools.environment $(VENV)
 	@touch $@
+
+lock: ## derive requirements.lock, with hashes, from requirements.txt
+	@$(NEW_ENOUGH)
+	@$(PYTHON) -m tools.environment --lock $(VENV)
 
 book: $(READY) ## execute every chapter, then build the pages; warnings are errors
 	@$(BUILD) --fresh
@@ -65,6 +73,14 @@ perturbed: $(READY) ## compare them with kernels wrong in the twelfth digit (NAM
 notebooks-elsewhere: $(READY) ## compare them as if on an older processor, with one thread
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(MAKE) check-notebooks
 
+oldest: $(READY) ## run the tests of the library on the oldest versions that pyproject.toml allows
+	@$(PY) -m tools.environment --oldest 3.11 _build/oldest
+	$(ONE_THREAD) _build/oldest/bin/python -m pytest -n 2 tests --ignore tests/book
+
+newest: $(READY) ## run them on the newest versions, with Python $(NEWEST)
+	@$(PY) -m tools.environment --newest $(NEWEST) _build/newest
+	$(ONE_THREAD) _build/newest/bin/python -m pytest -n 2 tests --ignore tests/book
+
 lab: $(READY) ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab chapters
 
@@ -75,4 +91,4 @@ serve: html ## show the built pages on a local address
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 clean: ## remove all that was built, but not the environment
-	rm -rf _build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf _build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
