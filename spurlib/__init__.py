@@ -27,6 +27,7 @@ from .networks import (
     train_many,
     vision_transformer,
 )
+from .notes import note
 from .plotting import COLORS, figure_style, size_axis
 from .predictions import Prediction, predict_accuracy
 from .recorded import recorded
@@ -68,6 +69,7 @@ __all__ = [
     "image_counts",
     "leave_one_out",
     "marked_images",
+    "note",
     "predict",
     "predict_accuracy",
     "recorded",

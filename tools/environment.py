@@ -109,7 +109,9 @@ def installed(python: Path, package: str) -> str:
 def works(folder: Path) -> bool:
     """Return whether an environment was made where it is, and its interpreter runs and is new enough."""
     settings = folder / "pyvenv.cfg"
-    made = re.search("^command = (.*)$", settings.read_text(encoding="utf-8"), re.MULTILINE) if settings.exists() else None
+    made = (
+        re.search("^command = (.*)$", settings.read_text(encoding="utf-8"), re.MULTILINE) if settings.exists() else None
+    )
     # The commands of an environment that was moved or copied still name the old place.
     if made and not made[1].endswith(f" {folder}"):
         return False

@@ -16,20 +16,37 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from spurlib.notes import PREFIX as RECORD
+
 from .chapters import CHAPTERS, contents, executable, notebook, repository, sources, titles
 from .execute import data_used, execute, stored
 from .markup import labels
+from .repository import placeholder, web
 from .translate import Translator
 
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
-RECORD = "application/papermill.record/"
 COLAB = """\
-# Derived from {name}.md: edit that file, not this one. On Colab, this cell brings library and records.
+# Derived from {name}.md: edit that file, not this one. On Colab, this cell brings the library and the records;
+# elsewhere, run the notebook in a checkout of {repository}.
 import sys
 if "google.colab" in sys.modules:
-    !git clone --quiet --depth 1 {repository} book; ln -sfn book/records records
+    !if [ -d book ]; then git -C book pull --quiet --ff-only; else git clone --quiet --depth 1 {repository} book; fi
+    !ln -sfn book/records records
     %pip install --quiet "./book[book]"
 """
+NO_ADDRESS = """\
+# Derived from {name}.md: edit that file, not this one. It runs in a checkout of the repository of the book.
+import sys
+if "google.colab" in sys.modules:
+    raise RuntimeError("this copy of the book does not say where its repository is, so that Colab cannot install "
+                       "it: whoever publishes it sets `repository: url:` in _config.yml and runs `make notebooks-text`")
+"""
+
+
+def install_cell(name: str, url: str) -> str:
+    """Return the first cell of a notebook, for the address of the repository."""
+    text = NO_ADDRESS if placeholder(url) else COLAB.replace("{repository}", web(url))
+    return text.replace("{name}", name).rstrip()
 
 
 def path_of(name: str) -> Path:
@@ -38,7 +55,7 @@ def path_of(name: str) -> Path:
 
 
 def glued(outputs: list[list[NotebookNode]]) -> dict[str, str]:
-    """Return the texts of the glued values among the outputs of all code cells."""
+    """Return the texts of the noted values among the outputs of all code cells."""
     texts = {}
     for output in (output for cell in outputs for output in cell):
         name = output.get("metadata", {}).get("scrapbook", {}).get("name")
@@ -73,7 +90,7 @@ def derive(name: str, outputs: list[list[NotebookNode]], data: list[str]) -> Not
     translator = Translator(
         name, labels(texts, contents()), titles(), executable(), CHAPTERS / "references.bib", glued(outputs)
     )
-    cells = [new_code_cell(COLAB.format(name=name, repository=repository()).rstrip())]
+    cells = [new_code_cell(install_cell(name, repository()))]
     ran = 0
     for cell in notebook(name).cells:
         if cell.cell_type == "markdown":
@@ -127,6 +144,12 @@ def differences(name: str, old: NotebookNode | None) -> list[str]:
     return found
 
 
+def code_changed(name: str, old: NotebookNode) -> bool:
+    """Return whether the code of a chapter is not what its stored notebook ran, the installing cell aside."""
+    ran, now = ([cell for cell in nb.cells if cell.cell_type == "code"] for nb in (old, notebook(name)))
+    return [(cell.source, cell.metadata) for cell in ran[1:]] != [(cell.source, cell.metadata) for cell in now]
+
+
 def load(name: str) -> NotebookNode | None:
     """Return the stored notebook of a chapter, or None."""
     path = path_of(name)
@@ -138,7 +161,7 @@ def record(names: list[str], text_only: bool = False, force: bool = False) -> bo
     todo = []
     for name in names:
         old = load(name)
-        if text_only and old is not None and not any(": code cell" in text for text in differences(name, old)):
+        if text_only and old is not None and not code_changed(name, old):
             nbformat.write(rederive(name, old), path_of(name))
             print(f"  chapters/{name}.ipynb  text only")
         else:

@@ -1,0 +1,54 @@
+"""Notes: values that a cell computes and the text of its chapter shows."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["note"]
+
+PREFIX = "application/papermill.record/"
+"""What the MIME types of a noted value start with: notebooks store it and do not show it."""
+
+
+def note(name: str, value: Any) -> None:
+    """Store a value in the notebook under a name by which the text of the chapter shows it.
+
+    The text shows the value where it says ``{glue:text}`name``` or ``{glue:text}`name:.2f```. The output has the form
+    of ``myst_nb.glue(name, value, display=False)``, and needs nothing but IPython.
+
+    Parameters
+    ----------
+    name : str
+        Name of the value, unique in its chapter: letters, digits, hyphens and underscores.
+    value : object
+        The value, as the notebook would display it. Round a number, because stored values are compared exactly.
+
+    Raises
+    ------
+    ValueError
+        `name` has another form.
+
+    Notes
+    -----
+    Outside a notebook nothing is stored.
+
+    Examples
+    --------
+    >>> note("accuracy", round(0.6180339, 2))
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"name must be made of letters, digits, hyphens and underscores, got {name!r}")
+    try:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return
+    if (shell := get_ipython()) is None:
+        return
+    data, metadata = shell.display_formatter.format(value)
+    display(
+        {PREFIX + mime: shown for mime, shown in data.items()},
+        raw=True,
+        metadata={**metadata, "scrapbook": {"name": name, "mime_prefix": PREFIX}},
+    )
