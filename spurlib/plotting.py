@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._checks import numbers
+from ._optional import needed
 
 __all__ = ["COLORS", "figure_style", "size_axis"]
 
@@ -24,11 +25,8 @@ def figure_style() -> None:
     ModuleNotFoundError
         matplotlib is missing.
     """
-    try:
-        import matplotlib as mpl
-        from cycler import cycler
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("matplotlib is needed here: pip install 'spurlib[plots]'") from error
+    mpl = needed("matplotlib", "plots")
+    cycler = mpl.rcsetup.cycler
 
     dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
     mpl.rcParams.update(

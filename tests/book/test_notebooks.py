@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
+import types
+from contextlib import nullcontext
 
 import pytest
 
-from tools.chapters import executable
+from tools.chapters import executable, repository
 from tools.markup import labels
-from tools.notebooks import COLAB, differences, load
+from tools.notebooks import code_changed, differences, install_cell, load
 from tools.translate import NotTranslatableError, Translator
 
 CHAPTER = """\
@@ -69,7 +72,7 @@ def test_stored_notebook_is_executed_and_without_images(name):
     cells = [cell for cell in nb.cells if cell.cell_type == "code"]
     assert all(cell.execution_count == i for i, cell in enumerate(cells, 1))
     assert not any("image" in mime for cell in cells for output in cell.outputs for mime in output.get("data", ()))
-    assert cells[0].source.startswith(COLAB[:14])
+    assert cells[0].source == install_cell(name, repository())
     assert sum(len(cell.outputs) for cell in cells) > 0
 
 
@@ -81,6 +84,33 @@ def test_a_stale_notebook_is_found(kind, complaint):
     cell.source += "\nchanged"
     assert complaint in differences(name, stale)[0]
     assert "missing" in differences(name, None)[0]
+
+
+def test_a_new_address_changes_the_text_of_a_notebook_only():
+    name = executable()[0]
+    stored = copy.deepcopy(load(name))
+    first, second, *_ = (cell for cell in stored.cells if cell.cell_type == "code")
+    first.source = install_cell(name, "https://github.com/someone/other")
+    assert not code_changed(name, stored)
+    second.source += "\nchanged"
+    assert code_changed(name, stored)
+
+
+def test_the_first_cell_installs_from_the_repository():
+    cell = install_cell("hermite", "git@github.com:someone/book.git")
+    assert "hermite.md" in cell
+    assert cell.count("https://github.com/someone/book") == 2  # in words and in the command
+    assert "{" not in cell and ".git " not in cell
+
+
+@pytest.mark.parametrize("colab", [False, True])
+def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    cell = install_cell("hermite", "https://github.com/OWNER/REPOSITORY")
+    assert "OWNER" not in cell
+    with pytest.raises(RuntimeError, match="does not say where its repository is") if colab else nullcontext():
+        exec(cell, {})
 
 
 @pytest.mark.parametrize(
