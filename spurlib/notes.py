@@ -40,13 +40,14 @@ def note(name: str, value: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"name must be made of letters, digits, hyphens and underscores, got {name!r}")
     try:
+        from IPython.core.formatters import format_display_data
         from IPython.core.getipython import get_ipython
         from IPython.display import display
     except ImportError:
         return
-    if (shell := get_ipython()) is None:
+    if get_ipython() is None:
         return
-    data, metadata = shell.display_formatter.format(value)
+    data, metadata = format_display_data(value)
     display(
         {PREFIX + mime: shown for mime, shown in data.items()},
         raw=True,
