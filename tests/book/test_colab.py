@@ -24,7 +24,7 @@ CHAPTERS = ["records", "stability"]
 PANDAS = "2.2.3"
 FAKE = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.installs, pytest.mark.timeout(900)]
 
 
 @dataclass

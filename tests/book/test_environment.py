@@ -47,14 +47,10 @@ def test_every_entry_of_the_lock_has_a_hash_and_no_address():
 def test_what_needs_cuda_is_left_to_the_wheels_of_pytorch():
     stack = {name for name in pins(LOCK_TEXT) if environment.TORCH.match(f"{name}==")}
     assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} <= stack
-    # Nothing else of the lock is there for one of them alone, but what CPU wheels need as well.
-    alone = [
-        entry.split("==")[0]
-        for entry in entries(LOCK_TEXT)
-        if not environment.TORCH.match(entry) and (via := re.findall(r"#(?: via)?\s+([\w-]+)$", entry, re.MULTILINE))
-        if {name for name in via if name != "via"} <= stack - {"torch", "torchvision"}
-    ]
-    assert alone in ([], ["lazy-importer"])
+    assert stack - {"torch", "torchvision", "triton"} == {
+        name for name in stack if name.startswith(("nvidia-", "cuda-"))
+    }
+    assert not {"numpy", "opacus", "setuptools"} & stack
 
 
 def test_every_module_that_is_imported_is_required():

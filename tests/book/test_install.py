@@ -94,6 +94,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel):
     assert held == {path.relative_to(ROOT).as_posix() for path in files}
 
 
+@pytest.mark.installs
 def test_the_snippet_of_the_readme_runs_with_three_packages(alone, tmp_path):
     snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     done = run(alone, "-c", snippet, folder=tmp_path)
@@ -104,12 +105,14 @@ def test_the_snippet_of_the_readme_runs_with_three_packages(alone, tmp_path):
     assert [module for module in ("pandas", "matplotlib", "IPython", "tqdm", "sphinx") if has(alone, module)] == []
 
 
+@pytest.mark.installs
 def test_the_experiments_are_listed_with_three_packages(alone, tmp_path):
     done = run(alone, "-m", "spurlib.experiments", "list", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "rf-mnist" in done.stdout
 
 
+@pytest.mark.installs
 @pytest.mark.parametrize(
     ("code", "package", "extra"),
     [
@@ -128,12 +131,14 @@ def test_what_is_missing_is_said_with_the_extra_that_brings_it(alone, code, pack
     assert package in said and f'pip install ".[{extra}]"' in said, done.stderr
 
 
+@pytest.mark.installs
 def test_the_command_line_says_what_is_missing(alone, tmp_path):
     done = run(alone, "-m", "spurlib.experiments", "run", "rf-mnist", "--folder", ".", folder=tmp_path)
     assert done.returncode not in (0, None)
     assert 'pip install ".[experiments]"' in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.installs
 def test_binder_can_install_what_it_is_told_to(tmp_path):
     """Pip installs what the requirements name; what postBuild runs resolves, at the versions of the lock."""
     folder = ROOT / ".binder"
