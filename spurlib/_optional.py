@@ -15,5 +15,5 @@ def needed(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         # By path, not by name: the index does not hold spurlib, and a stranger could give that name to anything.
-        advice = f'run `pip install ".[{extra}]"` in a checkout of the book'
+        advice = f'pip install ".[{extra}]" in the checkout of the book'
         raise ModuleNotFoundError(f"{package} is needed here: {advice}", name=package) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from . import _optional
 
 __all__ = [
     "CorruptedRecordError",
@@ -80,13 +81,8 @@ def records_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 def needed(module: str) -> Any:
-    """Import an optional dependency, or say which extra brings it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        advice = 'pip install ".[experiments]" in the checkout of the book'
-        raise ModuleNotFoundError(f"{package} is needed here: {advice}") from error
+    """Import what records and experiments need beyond the library, or say which extra brings it."""
+    return _optional.needed(module, "experiments")
 
 
 def canonical(content: Any) -> bytes:

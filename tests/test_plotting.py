@@ -72,5 +72,5 @@ def test_sizes_must_be_positive(sizes):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'spurlib\[plots\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "\.\[plots\]"'):
         sl.figure_style()
