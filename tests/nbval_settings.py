@@ -7,7 +7,6 @@ executing it again.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from nbformat import NotebookNode
 
 from tools.chapters import CHAPTERS, executable, notebook
-from tools.execute import DATA_SETS, KERNEL_OPTIONS, code, data_used, environment, keep, present, stored
+from tools.execute import KERNEL_OPTIONS, code, environment, keep, stored
 
 # Images are not stored. A claim's JSON holds measured numbers, which its target judges and not this comparison.
 NOT_COMPARED = (
@@ -25,8 +24,6 @@ NOT_COMPARED = (
     "application/papermill.record/image/png",
     "application/vnd.spurlib.claim+json",
 )
-NEEDS = {f"needs-{name}": name for name in DATA_SETS}
-ANY = "image-data"  # the tag of before, which did not say which data
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,18 +69,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     file.skip_compare = tuple(dict.fromkeys((*file.skip_compare, *NOT_COMPARED)))
     if not hasattr(file, "executed"):
         file.executed, file.began, file.base = [], time.perf_counter(), environment()
-    if elsewhere := recorded_elsewhere(item.cell, file.nb):
-        item.options["check"] = False
-        item.user_properties.append(("not compared", (item.nodeid, " and ".join(elsewhere))))
-
-
-def recorded_elsewhere(cell: NotebookNode, nb: NotebookNode) -> list[str]:
-    """Return the data that a cell rests on and that are absent here, or were when its output was stored."""
-    then, tags = nb.metadata.get("spurlib", {}).get("data", []), cell.metadata.get("tags", ())
-    needed = [name for tag, name in NEEDS.items() if tag in tags]
-    if ANY in tags and then != data_used(nb)[0]:
-        return sorted({*then} ^ {*data_used(nb)[0]})
-    return [name for name in needed if name not in then or not present(name)]
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -120,19 +105,3 @@ def harvest(path: Path, executed: list[tuple[str, list[NotebookNode]]], base: st
         cell.outputs = nbformat.from_dict(outputs)
     keep(path.stem, nb, base, seconds)
     return True
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many cells were executed without being compared, and for want of which data."""
-    reports = (report for reports in terminalreporter.stats.values() for report in reports)
-    cells = dict(
-        value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "not compared"
-    )
-    if cells:
-        terminalreporter.section("image data", yellow=True)
-        for data, count in sorted(Counter(cells.values()).items()):
-            were = "cell was" if count == 1 else "cells were"
-            terminalreporter.line(
-                f"{count} {were} executed but not compared: {data} not here, or not when their outputs were stored "
-                "(see SPURLIB_DATA). Their claims were checked."
-            )

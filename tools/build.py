@@ -46,6 +46,8 @@ def build(fresh: bool = False) -> bool:
         return False
     publish()
     print(f"  {time.perf_counter() - start:.1f} s")
+    if said := notice(repository()):
+        print(said)
     print(f"Open {HTML / 'index.html'}")
     return True
 

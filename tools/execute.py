@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -30,21 +30,16 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
-from spurlib.data import available
-
 from .chapters import BUILD, ROOT, SourceError, any_terminal, notebook
 from .check import named
 
 EXECUTED = BUILD / "executed"
 CACHE = BUILD / ".jupyter_cache"
-DATA_SETS: dict[str, tuple[str, Sequence[int] | None]] = {"cifar10": ("cifar10", None), "mnist10": ("mnist", range(10))}
-"""Image data that are not part of the package, as set and classes; cells whose outputs rest on them are tagged."""
-
 CELL_SECONDS, CHAPTER_SECONDS = 300, 600
 FAILURES = (CellExecutionError, CellTimeoutError, TimeoutError, RuntimeError)  # the last one: the kernel died
 
-VARIABLES = ("SPURLIB_DATA", "SPURLIB_RECORDS", "SPURLIB_COMMIT")
-"""Variables of the environment that the library reads."""
+VARIABLES = ("SPURLIB_RECORDS",)
+"""Variables of the environment on which results rest: not where other pictures are, whose results are recorded."""
 
 KERNEL_OPTIONS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 
@@ -52,30 +47,6 @@ KERNEL_OPTIONS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 def code(nb: NotebookNode) -> list[str]:
     """Return the sources of the code cells."""
     return [cell.source for cell in nb.cells if cell.cell_type == "code"]
-
-
-def data_used(nb: NotebookNode) -> tuple[list[str], list[str]]:
-    """Return the image data that a notebook rests on, by tag or name: those on this machine, and those missing."""
-    tags = {tag for cell in nb.cells for tag in cell.metadata.get("tags", ())}
-    text = "\n".join(code(nb))
-
-    def quoted(name: str) -> bool:
-        return re.search(rf"""["']{name}["']""", text) is not None
-
-    named = [name for name in DATA_SETS if f"needs-{name}" in tags or quoted(name)]
-    if "image-data" in tags and quoted("mnist"):  # the tag of before, which did not say which data
-        named.append("mnist")
-    here = [name for name in named if present(name)]
-    return here, [name for name in named if name not in here]
-
-
-def present(name: str) -> bool:
-    """Return whether image data are on this machine."""
-    folder, classes = DATA_SETS.get(name, (name, None))
-    try:
-        return available(folder, classes=classes)  # type: ignore[call-arg]
-    except TypeError:  # a library without the choice of classes
-        return available(folder)
 
 
 def meaning(path: Path) -> bytes:
@@ -114,7 +85,7 @@ def environment() -> str:
 
 def key(nb: NotebookNode, base: str) -> str:
     """Return the digest under which the results of a notebook are valid."""
-    parts = [base, *data_used(nb)[0], *code(nb)]
+    parts = [base, *code(nb)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -123,7 +94,7 @@ def stored(name: str) -> NotebookNode | None:
     try:
         nb = nbformat.read(EXECUTED / f"{name}.ipynb", 4)
         nbformat.validate(nb)
-        wanted = {"key": str, "data": list, "seconds": float, "day": str}
+        wanted = {"key": str, "seconds": float, "day": str}
         whole = all(isinstance(nb.metadata.spurlib[field], kind) for field, kind in wanted.items())
     except (OSError, ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError):
         return None
@@ -151,7 +122,6 @@ def keep(name: str, nb: NotebookNode, base: str, seconds: float) -> None:
                 output.execution_count = count
     nb.metadata["spurlib"] = {
         "key": key(nb, base),
-        "data": data_used(nb)[0],
         "seconds": float(round(seconds, 1)),
         "day": time.strftime("%Y-%m-%d"),
     }
@@ -280,8 +250,9 @@ def execute(names: list[str] | None = None, fresh: bool = False) -> bool:
     """Bring the results of the chapters up to date, or compute all anew; return True when none failed."""
     names, base = named(names or []), environment()
     cores = os.cpu_count() or 1
-    jobs = counted("SPUR_JOBS", max(1, min(4, cores // 2)))
-    threads = counted("SPUR_THREADS", min(2, cores))
+    # One chapter a core: two threads in one chapter gain next to nothing.
+    jobs = counted("SPUR_JOBS", min(4, cores))
+    threads = counted("SPUR_THREADS", 1)
     todo = [name for name in names if fresh or not up_to_date(name, base)]
     print(
         f"Executing {len(todo)} of {len(names)} chapters ({jobs} at a time, {threads} threads each)",

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -26,6 +25,7 @@ from .chapters import CHAPTERS, ROOT, contents, executable, repository, sources,
 from .execute import stored
 from .markup import Label, index
 from .notebooks import path_of
+from .repository import published
 
 FOLDER = "chapters/"
 STATEMENT = re.compile(r'<span class="spurlib-statement">([\w:-]+)</span>')
@@ -41,7 +41,7 @@ def known() -> dict[str, Label]:
 @cache
 def ledger_page() -> str:
     """Return the ledger as MyST text."""
-    return ledger.page(sources(), ledger.claims(), titles(), ledger.missing())
+    return ledger.page(sources(), ledger.claims(), titles())
 
 
 class Ledger(SphinxDirective):
@@ -141,8 +141,7 @@ def ran(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 def address(app: Sphinx, config: Config) -> None:
     """Take the address of the published pages from that of the repository."""
-    owner, name = urlsplit(repository()).path.strip("/").split("/")
-    config.ogp_site_url = config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+    config.ogp_site_url = config.html_baseurl = published(repository())
 
 
 def once(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:

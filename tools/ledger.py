@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nbformat import NotebookNode
@@ -12,10 +12,8 @@ from nbformat import NotebookNode
 from spurlib.claims import MIME, Claim
 
 from .chapters import executable
-from .execute import data_used, stored
+from .execute import stored
 from .markup import TO_BE_CLAIMED, Label, index, labels
-
-DATA = {"cifar10": "CIFAR-10", "mnist10": "the ten classes of MNIST", "mnist": "MNIST"}
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,6 @@ def entries(chapter: str, nb: NotebookNode) -> list[Entry]:
 def claims() -> list[Entry]:
     """Return the claims of the executed chapters, in reading order."""
     return [entry for name in executable() if (nb := stored(name)) for entry in entries(name, nb)]
-
-
-def missing() -> dict[str, list[str]]:
-    """Return the image data that chapters rest on and that were not there when they were executed."""
-    found = {}
-    for name in executable():
-        if nb := stored(name):
-            here, absent = data_used(nb)
-            found[name] = [data for data in (*here, *absent) if data not in nb.metadata.spurlib.data]
-    return found
 
 
 def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
@@ -108,12 +96,7 @@ def statements(sources: dict[str, str]) -> list[Label]:
     return [label for label in labels(sources, {}) if label.kind in TO_BE_CLAIMED]
 
 
-def page(
-    sources: dict[str, str],
-    claims: Iterable[Entry],
-    titles: dict[str, str],
-    missing: Mapping[str, Sequence[str]] | None = None,
-) -> str:
+def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str]) -> str:
     """Return the ledger as MyST text: how well each statement is covered, then all claims by chapter.
 
     Parameters
@@ -124,10 +107,8 @@ def page(
         The claims of the executed chapters.
     titles : dict
         Title of each chapter by name.
-    missing : mapping, optional
-        Image data that were not there when a chapter was executed.
     """
-    claims, missing = list(claims), missing or {}
+    claims = list(claims)
     known = index(sources, {})
     kinds = Counter("falsification" if entry.claim.falsifies else "claim" for entry in claims)
     lines = [
@@ -147,8 +128,6 @@ def page(
         if not made:
             continue
         lines += ["", f"## {titles[chapter]}", ""]
-        if absent := [DATA.get(data, data) for data in missing.get(chapter, ())]:
-            lines += [f"Executed without {' and '.join(absent)}: the claims below were made without these images.", ""]
         lines += ["| About | Claim | Verdict | Value | Target |", "| :--- | :--- | :--- | ---: | :--- |"]
         for claim in made:
             label_ = known.get(claim.statement)

@@ -1,7 +1,6 @@
 """Derive ``chapters/NAME.ipynb`` from ``chapters/NAME.md``: executed, without images, readable in plain Jupyter.
 
-Run as ``python -m tools.notebooks [--text] [--force] [NAME ...]``. Results of image data are recorded with
-the real data only: on a machine without them the stand-in's numbers are refused, unless forced.
+Run as ``python -m tools.notebooks [--text] [NAME ...]``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from spurlib.notes import PREFIX as RECORD
 
 from .chapters import CHAPTERS, contents, executable, notebook, repository, sources, titles
-from .execute import data_used, execute, stored
+from .execute import execute, stored
 from .markup import labels
 from .repository import placeholder, web
 from .translate import Translator
@@ -74,7 +73,7 @@ def without_images(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return [output for output in outputs if output.get("data", True)]
 
 
-def derive(name: str, outputs: list[list[NotebookNode]], data: list[str]) -> NotebookNode:
+def derive(name: str, outputs: list[list[NotebookNode]]) -> NotebookNode:
     """Return the notebook of a chapter.
 
     Parameters
@@ -83,8 +82,6 @@ def derive(name: str, outputs: list[list[NotebookNode]], data: list[str]) -> Not
         Name of the chapter.
     outputs : list of list
         Outputs of each code cell of the chapter; cells beyond the list get none.
-    data : list of str
-        Image data sets with which the outputs were computed.
     """
     texts = sources()
     translator = Translator(
@@ -116,7 +113,6 @@ def derive(name: str, outputs: list[list[NotebookNode]], data: list[str]) -> Not
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "spurlib": {"data": data},
     }
     return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
 
@@ -124,7 +120,7 @@ def derive(name: str, outputs: list[list[NotebookNode]], data: list[str]) -> Not
 def rederive(name: str, old: NotebookNode) -> NotebookNode:
     """Return the notebook of a chapter with the outputs that an older version of it stored."""
     outputs = [cell.outputs for cell in old.cells if cell.cell_type == "code"][1:]
-    return derive(name, outputs, old.metadata.get("spurlib", {}).get("data", []))
+    return derive(name, outputs)
 
 
 def differences(name: str, old: NotebookNode | None) -> list[str]:
@@ -156,7 +152,7 @@ def load(name: str) -> NotebookNode | None:
     return nbformat.read(path, 4) if path.exists() else None
 
 
-def record(names: list[str], text_only: bool = False, force: bool = False) -> bool:
+def record(names: list[str], text_only: bool = False) -> bool:
     """Store the notebooks of chapters; return True when all were stored."""
     todo = []
     for name in names:
@@ -166,30 +162,24 @@ def record(names: list[str], text_only: bool = False, force: bool = False) -> bo
             print(f"  chapters/{name}.ipynb  text only")
         else:
             todo.append(name)
-    refused = [] if force else [name for name in todo if data_used(notebook(name))[1]]
-    for name in refused:
-        missing = " and ".join(data_used(notebook(name))[1])
-        print(f"Not recorded: {name}, because {missing} is not here (see SPURLIB_DATA; --force records all the same)")
-    todo = [name for name in todo if name not in refused]
     done = not todo or execute(todo, fresh=not text_only)
     for name in todo if done else []:
         nb = stored(name)
         assert nb is not None
         outputs = [cell.outputs for cell in nb.cells if cell.cell_type == "code"]
-        nbformat.write(derive(name, outputs, nb.metadata.spurlib.data), path_of(name))
+        nbformat.write(derive(name, outputs), path_of(name))
         print(f"  chapters/{name}.ipynb")
-    return done and not refused
+    return done
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__)
     parser.add_argument("--text", action="store_true", help="execute only chapters whose code changed")
-    parser.add_argument("--force", action="store_true", help="record also where image data are missing")
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")
     options = parser.parse_args()
     try:
-        return 0 if record(options.names or executable(), options.text, options.force) else 1
+        return 0 if record(options.names or executable(), options.text) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("\nStopped; no notebook was changed.", file=sys.stderr)
         return 130

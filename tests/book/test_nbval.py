@@ -54,28 +54,11 @@ CELLS = {
     "claim-renamed": cell(CLAIM, claimed(name="two is three")),
     "claim-that-became-a-falsification": cell(CLAIM, claimed(falsifies=True)),
     "claim-that-fails": cell(CLAIM.replace("value=2", "value=3"), claimed()),
-    "tagged-though-the-data-are-here": cell("print(1 + 1)", printed("3\n"), tags=["needs-here"]),
 }  # fmt: skip
-ELSEWHERE = {
-    "recorded-without-the-data": cell("print(1 + 1)", printed("3\n"), tags=["needs-here"]),
-    "data-that-are-not-here": cell("print(1 + 1)", printed("3\n"), tags=["needs-absent"]),
-    "of-both-kinds": cell("print(1 + 1)", printed("3\n"), tags=["needs-here", "needs-absent"]),
-    "recorded-elsewhere": cell("print(1 + 1)", printed("3\n"), tags=["image-data"]),
-    "recorded-elsewhere-untagged": cell("print(1 + 1)", printed("3\n")),
-    "recorded-elsewhere-raises": cell("1 / 0", tags=["needs-here"]),
-}
 PASSING = {
     *("right", "silenced", "silenced-before-a-comment", "silenced-before-a-line-of-comment", "the-result-before"),
     *("folder-of-the-interpreter", "claim-right", "claim-with-other-digits", "claim-with-another-value"),
-    *("recorded-without-the-data", "data-that-are-not-here", "of-both-kinds", "recorded-elsewhere"),
 }
-DATA = """\
-from tools import execute
-
-execute.DATA_SETS.clear()
-execute.DATA_SETS.update(here=("here", None), absent=("absent", None))
-execute.available = lambda name, classes: name == "here"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -85,35 +68,20 @@ def comparison(tmp_path_factory):
     other = folder / "jupyter" / "kernels" / "python3"
     other.mkdir(parents=True)
     (other / "kernel.json").write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
-    (folder / "data_sets.py").write_text(DATA)
-    for name, cells, data in (("same", CELLS, ["here"]), ("elsewhere", ELSEWHERE, ["none of ours"])):
-        nb = new_notebook(cells=list(cells.values()), metadata={"spurlib": {"data": data}})
-        nbformat.write(nb, folder / f"{name}.ipynb")
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "data_sets", *options(), "-p", "no:cacheprovider"]
+    nbformat.write(new_notebook(cells=list(CELLS.values())), folder / "cells.ipynb")
+    command = [sys.executable, "-m", "pytest", "-rA", *options(), "-p", "no:cacheprovider"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    environ |= {"JUPYTER_PATH": str(folder / "jupyter"), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    environ |= {"JUPYTER_PATH": str(folder / "jupyter"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, str(folder)], cwd=ROOT, env=environ, capture_output=True, encoding="utf-8", check=False
     )
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("notebook", "number", "name"),
-    [
-        (notebook, number, name)
-        for notebook, cells in (("same", CELLS), ("elsewhere", ELSEWHERE))
-        for number, name in enumerate(cells)
-    ],
-)
-def test_only_faults_are_found(comparison, notebook, number, name):
+@pytest.mark.parametrize(("number", "name"), enumerate(CELLS))
+def test_only_faults_are_found(comparison, number, name):
     verdict = "PASSED" if name in PASSING else "FAILED"
-    assert re.search(rf"^{verdict} (?:\S*/)?{notebook}\.ipynb::Cell {number}\b", comparison, re.MULTILINE), comparison
-
-
-def test_cells_that_were_not_compared_are_counted_and_their_data_named(comparison):
-    counts = re.findall(r"^(\d) cells? w\w+ executed but not compared: (.*) not here", comparison, re.MULTILINE)
-    assert counts == [("1", "absent"), ("2", "here"), ("1", "here and absent"), ("1", "none of ours")], comparison
+    assert re.search(rf"^{verdict} (?:\S*/)?cells\.ipynb::Cell {number}\b", comparison, re.MULTILINE), comparison
 
 
 def test_the_notebooks_that_take_longest_come_first(tmp_path, monkeypatch):
