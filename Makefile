@@ -27,8 +27,8 @@ help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # An environment that was moved, or whose interpreter is gone, is made anew.
-SOUND := $(shell $(PY) -S -c '' 2>&1 && \
-  { grep '^command = ' $(VENV)/pyvenv.cfg | grep -vqF " $(CURDIR)/$(VENV)" || echo yes; })
+SOUND := $(shell $(PY) -S -c '' >/dev/null 2>&1 && \
+  { grep '^command = ' $(VENV)/pyvenv.cfg 2>/dev/null | grep -vqF " $(CURDIR)/$(VENV)" || echo yes; })
 
 $(READY): requirements.txt requirements.lock pyproject.toml tools/environment.py $(if $(SOUND),,renew)
 	@$(NEW_ENOUGH)
