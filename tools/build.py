@@ -18,8 +18,9 @@ from pathlib import Path
 from ipykernel.kernelspec import write_kernel_spec
 
 from . import check, ledger
-from .chapters import BUILD, ROOT, SourceError, any_terminal, contents, executable, sources
+from .chapters import BUILD, ROOT, SourceError, any_terminal, contents, executable, repository, sources
 from .execute import execute, offer, stored
+from .repository import notice
 
 HTML = BUILD / "html"
 DRAFT = BUILD / "draft"
