@@ -16,7 +16,7 @@ import pytest
 from nbformat import NotebookNode
 
 from tools.chapters import CHAPTERS, executable, notebook
-from tools.execute import KERNEL_OPTIONS, code, environment, keep, stored
+from tools.execute import KERNEL_OPTIONS, code, environment, keep, stored, surroundings
 
 # Images are not stored. A claim's JSON holds measured numbers, which its target judges and not this comparison.
 NOT_COMPARED = (
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return self.kc.execute(source, store_history=True, allow_stdin=allow_stdin, stop_on_error=False)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(nbval.kernel, "start_new_kernel", partial(start, extra_arguments=KERNEL_OPTIONS))
+    patch.setattr(nbval.kernel, "start_new_kernel", partial(start, extra_arguments=KERNEL_OPTIONS, env=surroundings()))
     patch.setattr(run, "execute_cell_input", execute)
     config.add_cleanup(patch.undo)
 

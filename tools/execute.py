@@ -151,12 +151,18 @@ def offer(names: list[str]) -> None:
         cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
 
+def surroundings() -> dict[str, str]:
+    """Return the variables for a kernel: this process's, with text in UTF-8 and the library of this very checkout."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
+
+
 def limited(threads: int) -> dict[str, str]:
-    """Return this process's environment, with the number of threads that a kernel may use, for text in UTF-8."""
+    """Return the variables for a kernel with a number of threads."""
     # Threads that wait by spinning make everything ten times slower as soon as something else runs on the machine.
     limits = {"OMP": threads, "MKL": threads, "OPENBLAS": 1, "NUMEXPR": 1}
-    environ = os.environ | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
-    return environ | {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1"}
+    environ = surroundings() | {f"{name}_NUM_THREADS": str(count) for name, count in limits.items()}
+    return environ | {"OMP_WAIT_POLICY": "passive"}
 
 
 @asynccontextmanager

@@ -117,6 +117,17 @@ def test_this_interpreter_runs_the_chapters_whatever_else_has_its_name(folder, m
     assert execute.stored("who").cells[0].outputs[0].text == f"{sys.executable}\n"
 
 
+def test_the_chapters_run_with_the_library_that_their_results_are_filed_under(folder, monkeypatch):
+    for place in (folder, folder / "another"):
+        (place / "spurlib").mkdir(parents=True)
+        (place / "spurlib" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(folder / "another"))
+    cell = new_code_cell("import spurlib; print(spurlib.__file__)")
+    monkeypatch.setitem(NOTEBOOKS, "which", new_notebook(cells=[cell]))
+    assert execute.execute(["which"])
+    assert execute.stored("which").cells[0].outputs[0].text == f"{folder / 'spurlib' / '__init__.py'}\n"
+
+
 def test_what_was_cut_short_is_executed_again(folder, capsys):
     assert execute.execute(["good"])
     path = execute.EXECUTED / "good.ipynb"
@@ -255,7 +266,7 @@ def test_results_are_stale_when_records_elsewhere_change(library, monkeypatch):
 
 def test_all_variables_that_the_library_reads_are_known():
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "spurlib").rglob("*.py"))
-    named = re.findall(r"(?:environ(?:\.get)?|getenv)\W+(\w+)", text)
+    named = re.findall(r"(?:environ\.get\(|environ\[|getenv\()[\"'](\w+)", text)
     assert named
     # Where other pictures are: what rests on them is recorded. The commit: only new records carry it.
     assert {*named} <= {*execute.VARIABLES, "SPURLIB_DATA", "SPURLIB_COMMIT"}

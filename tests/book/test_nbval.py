@@ -46,6 +46,7 @@ CELLS = {
     })),
     "missing-output": cell("print(1 + 1)"),
     "folder-of-the-interpreter": cell("import sys; print(sys.executable)", printed(f"{sys.executable}\n")),
+    "library-of-this-checkout": cell("import spurlib; print(spurlib.__path__)", printed(f"['{ROOT}/spurlib']\n")),
     "claim-right": cell(CLAIM, claimed()),
     "claim-with-other-digits": cell(CLAIM, claimed(value=2.0000001)),
     "claim-with-another-value": cell(CLAIM, claimed(value=42)),
@@ -57,7 +58,13 @@ CELLS = {
 }  # fmt: skip
 PASSING = {
     *("right", "silenced", "silenced-before-a-comment", "silenced-before-a-line-of-comment", "the-result-before"),
-    *("folder-of-the-interpreter", "claim-right", "claim-with-other-digits", "claim-with-another-value"),
+    *(
+        "library-of-this-checkout",
+        "folder-of-the-interpreter",
+        "claim-right",
+        "claim-with-other-digits",
+        "claim-with-another-value",
+    ),
 }
 
 
@@ -78,7 +85,7 @@ def comparison(tmp_path_factory):
     return done.stdout
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(CELLS))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(CELLS)))
 def test_only_faults_are_found(comparison, number, name):
     verdict = "PASSED" if name in PASSING else "FAILED"
     assert re.search(rf"^{verdict} (?:\S*/)?cells\.ipynb::Cell {number}\b", comparison, re.MULTILINE), comparison
