@@ -112,8 +112,9 @@ class Translator:
             return f"**{title}.** {self._lines(block.body)}" if title else self._lines(block.body)
         if name in ("figure", "image"):
             picture = f"![{block.options.get('alt', '')}]({block.argument})"
-            caption = f"\n\n**{next(self.figures).text}.** {self._lines(block.body).strip()}"
-            return picture + (caption if name == "figure" else "")
+            if name == "image":  # has no caption and no number
+                return picture
+            return f"{picture}\n\n**{next(self.figures).text}.** {self._lines(block.body).strip()}"
         if name in ("table", "list-table"):
             rows = self._lines(block.body) if name == "table" else self._rows(block)
             return (f"**{next(self.tables).text}.** {title}\n\n" if title else "") + rows

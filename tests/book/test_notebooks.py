@@ -142,6 +142,11 @@ def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
             "**Table 1.1.** Cap\n\n| a | b |\n| --- | --- |\n| c | d |",
         ),
         (
+            "```{image} a.png\n:alt: An a\n```\n\n```{figure} b.png\n:name: fig-b\n:alt: A b\nB.\n```",
+            "![An a](a.png)\n\n![A b](b.png)\n\n**Figure 1.1.** B.",
+        ),
+        ("```{image} a.png\n:alt: An a\n```", "![An a](a.png)"),
+        (
             "```{figure} ../assets/a.png\n:name: fig-a\n:alt: An a\nThe caption.\n```\n{numref}`fig-a`",
             "![An a](../assets/a.png)\n\n**Figure 1.1.** The caption.\n\nFigure 1.1",
         ),
