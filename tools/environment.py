@@ -103,7 +103,7 @@ def torch() -> str:
 def installed(python: Path, package: str) -> str:
     """Return the version of a package that an interpreter has, or nothing."""
     code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    return subprocess.run([str(python), "-c", code], capture_output=True, text=True).stdout.strip()
+    return subprocess.run([str(python), "-c", code], capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def works(folder: Path) -> bool:
