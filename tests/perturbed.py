@@ -6,7 +6,6 @@ digits. Run as ``python -m tests.perturbed [NAME ...]``, or ``make perturbed NAM
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tools.chapters import CHAPTERS, ROOT, executable, read
+from tools.execute import limited
 
 STARTUP = """\
 import numpy, spurlib, torch
@@ -65,7 +65,7 @@ def compare(
     startup = folder / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
     (startup / "perturb.py").write_text(STARTUP.format(seed=seed, size=size), encoding="utf-8")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    environ = {name: value for name, value in limited(1).items() if not name.startswith(("PYTEST", "COV"))}
     command = [sys.executable, "-m", "pytest", "-q", *options(), "-p", "no:cacheprovider", *map(str, notebooks)]
     return subprocess.run(
         command,
