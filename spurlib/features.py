@@ -345,9 +345,9 @@ class EmpiricalTangent:
         n, m = len(a), len(b)
         within = b is a or (m <= n and torch.equal(a[:m], b))
         samples = a if within else torch.cat([a, b])
-        total = torch.zeros(n, m, device=a.device, dtype=torch.float64)
         entries = int(self.memory / samples.element_size())
         with self._evaluating():
+            total = torch.zeros(n, m, device=a.device, dtype=torch.float64)
             for J in self._gradients(samples, entries):
                 total += J[:n] @ (J[:m] if within else J[n:]).T
         return like(_finite_gradients(total), A)
@@ -360,7 +360,7 @@ class EmpiricalTangent:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """The model in evaluation mode, then each of its modules in the mode in which it was; one thread at a time."""
-        with _LOCKS.setdefault(self.model, Lock()), torch.enable_grad():
+        with _LOCKS.setdefault(self.model, Lock()), torch.inference_mode(False), torch.enable_grad():
             modes = [(module, module.training) for module in self.model.modules()]
             self.model.eval()
             try:
@@ -412,8 +412,9 @@ class EmpiricalTangent:
 
     def _gradients(self, samples: torch.Tensor, entries: int) -> Iterator[torch.Tensor]:
         """Gradients of all samples in one group of parameters after the other, shape (len(samples), entries)."""
-        values = {name: p.detach() for name, p in self.model.named_parameters()}
-        buffers = dict(self.model.named_buffers())
+        values = {name: _ordinary(p.detach()) for name, p in self.model.named_parameters()}
+        buffers = {name: _ordinary(b) for name, b in self.model.named_buffers()}
+        samples = _ordinary(samples)
         pick = self._picked(samples[0])
 
         def value(part: dict[str, torch.Tensor], pieces: list[tuple[str, int, int]], z: torch.Tensor) -> torch.Tensor:
@@ -440,6 +441,11 @@ class EmpiricalTangent:
                     raise
                 torch.cat([g.flatten(1) for g in found.values()], dim=1, out=rows)
             yield J
+
+
+def _ordinary(t: torch.Tensor) -> torch.Tensor:
+    """What was made in inference mode, copied: some versions of torch take its gradients to be zero."""
+    return t.clone() if t.is_inference() else t
 
 
 def _finite_gradients(found: torch.Tensor) -> torch.Tensor:
