@@ -11,15 +11,20 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """Commit of the code, with ``-dirty`` when the tracked files were changed; ``$SPURLIB_COMMIT`` outside git."""
+    """Commit of the code, with ``-dirty`` when the library was changed since; ``$SPURLIB_COMMIT`` outside git.
+
+    Changed records do not count: one run writes them while the next one computes.
+    """
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=30).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", "_machine.py")
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("SPURLIB_COMMIT", "unknown")
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import spurlib as sl
-from spurlib import experiments, records, runs
+from spurlib import _machine, experiments, records, runs
 from spurlib.data import DataNotAvailableError
 from spurlib.experiments import (
     accuracy_curve,
@@ -110,6 +110,22 @@ def test_the_commit_is_named(monkeypatch, tmp_path):
     assert runs.commit() == "unknown"
     monkeypatch.setenv("SPURLIB_COMMIT", "named")
     assert runs.commit() == "named"
+
+
+def test_only_a_changed_library_makes_the_commit_dirty(monkeypatch, tmp_path):
+    module, record = tmp_path / "spurlib" / "_machine.py", tmp_path / "records" / "a.json"
+    for file in (module, record):
+        file.parent.mkdir()
+        file.write_text("before")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "all"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    monkeypatch.setattr(_machine, "__file__", str(module))
+    clean = runs.commit()
+    record.write_text("after")
+    assert re.fullmatch(r"[0-9a-f]{40}", clean) and runs.commit() == clean
+    module.write_text("after")
+    assert runs.commit() == f"{clean}-dirty"
 
 
 def test_the_hash_is_of_all_that_decides_the_numbers():
