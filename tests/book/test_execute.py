@@ -22,7 +22,8 @@ NOTEBOOKS = {
     "bad": new_notebook(cells=[new_code_cell("x = 1"), new_code_cell("x / 0")]),
 }
 STOPPED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
 sys.path.insert(0, {tests!r})
 import test_execute, pathlib
 from nbformat.v4 import new_code_cell, new_notebook

@@ -103,12 +103,6 @@ def test_the_page_shows_names_as_they_are(name):
     assert "".join(child.content for child in cells[1].children) == " ".join(name.split())
 
 
-def test_the_page_says_which_images_were_not_there():
-    assert "Executed without" not in ledger.page({"chapter": LEMMA}, COVERED, {"chapter": "A chapter"})
-    page = ledger.page({"chapter": LEMMA}, COVERED, {"chapter": "A"}, {"chapter": ["cifar10", "mnist10"]})
-    assert "Executed without CIFAR-10 and the ten classes of MNIST" in page
-
-
 @pytest.mark.parametrize("name", executable())
 def test_stored_claims_are_as_they_were_made(name):
     for entry in ledger.entries(name, nb := load(name)):
