@@ -39,8 +39,8 @@ def test_one_repository_has_one_address(url):
         ("https://github.com/someone/other.github.io", "https://someone.github.io/other.github.io/"),
         ("https://gitlab.com/group/part/book.git", "https://group.gitlab.io/part/book/"),
         ("https://git.example.org/someone/book", ""),
-        ("file:///tmp/book", ""),
-        ("/tmp/a b/book", ""),
+        ("file:///srv/book", ""),
+        ("/srv/a b/book", ""),
         ("https://github.com/OWNER/REPOSITORY", ""),
         ("git@github.com:OWNER/REPOSITORY.git", ""),
         ("", ""),
@@ -52,7 +52,7 @@ def test_the_pages_are_where_the_host_publishes_them(url, pages):
     assert ("_config.yml" in notice(url)) == (not pages)
 
 
-@pytest.mark.parametrize("url", ["file:///tmp/book", "/tmp/a b/book", "../book", "C:/book"])
+@pytest.mark.parametrize("url", ["file:///srv/book", "/srv/a b/book", "../book", "C:/book"])
 def test_an_address_of_another_kind_stays_as_it_is(url):
     assert web(url) == url
 
