@@ -1,84 +1,60 @@
-"""Kernels, Hermite expansions and feature alignment for the study of memorized spurious features."""
+"""Kernels, Hermite expansions and feature alignment for the study of memorized spurious features.
 
-from .activations import Activation, activation, activation_names
-from .claims import Claim, ClaimError, claim
-from .data import (
-    DataNotAvailableError,
-    SpuriousData,
-    first_available,
-    framed_images,
-    image_counts,
-    marked_images,
-    synthetic,
-)
-from .explorer import Explorer
-from .features import EmpiricalTangent, RandomFeatures, TangentFeatures
-from .hermite import dual_kernel, gaussian_expectation, hermite_basis, hermite_coefficients, hermite_series
-from .interpolation import Interpolator, SingularKernelError, Solve
-from .kernels import InfiniteWidth
-from .networks import (
-    DivergedError,
-    fully_connected,
-    leave_one_out,
-    predict,
-    resnet18,
-    small_cnn,
-    train,
-    train_many,
-    vision_transformer,
-)
-from .notes import note
-from .plotting import COLORS, figure_style, size_axis
-from .predictions import Prediction, predict_accuracy
-from .recorded import recorded
-from .theory import Regime, gamma_ntk, gamma_rf, gamma_rf_bound, regime
+Names and rooms are imported when they are first asked for: ``spurlib.gamma_rf`` does not import torch, and nothing but
+``spurlib.experiments`` needs pandas.
+"""
 
-__all__ = [
-    "COLORS",
-    "Activation",
-    "Claim",
-    "ClaimError",
-    "DataNotAvailableError",
-    "DivergedError",
-    "EmpiricalTangent",
-    "Explorer",
-    "InfiniteWidth",
-    "Interpolator",
-    "Prediction",
-    "RandomFeatures",
-    "Regime",
-    "SingularKernelError",
-    "Solve",
-    "SpuriousData",
-    "TangentFeatures",
-    "activation",
-    "activation_names",
-    "claim",
-    "dual_kernel",
-    "figure_style",
-    "first_available",
-    "framed_images",
-    "fully_connected",
-    "gamma_ntk",
-    "gamma_rf",
-    "gamma_rf_bound",
-    "gaussian_expectation",
-    "hermite_basis",
-    "hermite_coefficients",
-    "hermite_series",
-    "image_counts",
-    "leave_one_out",
-    "marked_images",
-    "note",
-    "predict",
-    "predict_accuracy",
-    "recorded",
-    "regime",
-    "resnet18",
-    "size_axis",
-    "small_cnn",
-    "synthetic",
-    "train",
-    "train_many",
-    "vision_transformer",
-]
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+_HOME = {
+    "hermite": ("dual_kernel", "gaussian_expectation", "hermite_basis", "hermite_coefficients", "hermite_series"),
+    "activations": ("Activation", "activation", "activation_names"),
+    "features": ("EmpiricalTangent", "RandomFeatures", "TangentFeatures"),
+    "kernels": ("InfiniteWidth",),
+    "interpolation": ("Interpolator", "SingularKernelError", "Solve"),
+    "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
+    "data": (
+        "DataNotAvailableError",
+        "SpuriousData",
+        "first_available",
+        "framed_images",
+        "image_counts",
+        "marked_images",
+        "synthetic",
+    ),
+    "networks": (
+        "DivergedError",
+        "fully_connected",
+        "leave_one_out",
+        "predict",
+        "resnet18",
+        "small_cnn",
+        "train",
+        "train_many",
+        "vision_transformer",
+    ),
+    "experiments.pages": ("recorded",),
+    "book": ("COLORS", "Claim", "ClaimError", "Explorer", "claim", "figure_style", "note", "size_axis"),
+}
+"""The public names of each module; ``__init__.pyi`` repeats them for editors and type checkers."""
+
+_ROOMS = ("activations", "book", "data", "experiments", "features", "hermite", "interpolation", "kernels", "networks")
+_ROOMS += ("privacy", "theory")
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _MODULE:
+        value = getattr(_import_module(f".{_MODULE[name]}", __name__), name)
+    elif name in _ROOMS:
+        value = _import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from numbers import Real
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = [
     "fraction",
     "integer",
     "like",
+    "needed",
     "number",
     "numbers",
     "one_given",
@@ -295,3 +297,14 @@ def places(value: Any, name: str) -> tuple[float, ...]:
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a list of finite numbers, got {value!r}") from None
     return tuple(sorted(found))
+
+
+def needed(module: str, extra: str) -> Any:
+    """Import an optional dependency, or say which extra of the library brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        # By path, not by name: the index does not hold spurlib, and a stranger could give that name to anything.
+        advice = f'pip install ".[{extra}]" in the checkout of the book'
+        raise ModuleNotFoundError(f"{package} is needed here: {advice}", name=package) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from spurlib.claims import MIME, Claim
+from spurlib.book.claims import MIME, Claim
 
 from .chapters import executable
 from .execute import stored

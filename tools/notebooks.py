@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from spurlib.notes import PREFIX as RECORD
+from spurlib.book.notes import PREFIX as RECORD
 
 from .chapters import CHAPTERS, contents, executable, notebook, repository, sources, titles
 from .execute import execute, stored

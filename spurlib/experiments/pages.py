@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data as _data
+from .. import data as _data
 from .records import (
     CorruptedRecordError,
     MissingRecordError,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import numbers
+from .._checks import numbers
 
 __all__ = ["Degrees", "Spectrum"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _optional
+from .._checks import needed
 
 __all__ = [
     "CorruptedRecordError",
@@ -78,11 +78,6 @@ def records_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     return next(
         (above / "records" for above in (here, *here.parents) if (above / "records").is_dir()), here / "records"
     )
-
-
-def needed(module: str) -> Any:
-    """Import what records and experiments need beyond the library, or say which extra brings it."""
-    return _optional.needed(module, "experiments")
 
 
 def canonical(content: Any) -> bytes:
@@ -319,7 +314,7 @@ def _column(column: Any, label: str) -> tuple[str, list[str]]:
 
 def _read(written: bytes, columns: dict[str, str] | None) -> Any:
     """The table of a CSV file, or None when it has not the columns that its description says."""
-    pandas = needed("pandas")
+    pandas = needed("pandas", "experiments")
     header, *rows = list(csv.reader(io.StringIO(written.decode(), newline=""))) or [[]]
     if (columns is not None and header != list(columns)) or any(len(row) != len(header) for row in rows):
         return None

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ._checks import number, numbers, positive, symmetric, tensor
-from .activations import Activation, activation
-from .data import synthetic
-from .features import RandomFeatures
-from .hermite import gaussian_expectation
-from .interpolation import Solve
-from .privacy import gdp_epsilon, gdp_noise, private_regression, reading_bound
-from .runs import Configuration, Experiment, Row
+from .._checks import number, numbers, positive, symmetric, tensor
+from ..activations import Activation, activation
+from ..data import synthetic
+from ..features import RandomFeatures
+from ..hermite import gaussian_expectation
+from ..interpolation import Solve
+from ..privacy import gdp_epsilon, gdp_noise, private_regression, reading_bound
+from .definition import Experiment, Row
 
-__all__ = ["PRIVACY", "answers_without", "centered", "privacy_curve"]
+__all__ = ["EXPERIMENTS", "Privacy", "answers_without", "centered", "privacy_curve"]
 
 _QUERIES = ("zero", "fresh")
 _PARTS = ("train", *_QUERIES, "test", "strangers")
@@ -94,17 +96,58 @@ def _positions(value: Any, name: str, count: int) -> np.ndarray:
     return x.astype(int)
 
 
-def privacy_curve(configuration: Configuration, seed: int, device: str) -> list[Row]:
+@dataclass(frozen=True)
+class Privacy:
+    """Settings of `privacy_curve`.
+
+    Attributes
+    ----------
+    data, kind, act, dtype : str
+        ``"synthetic"`` data, ``"rf"`` features; their activation and precision.
+    d, alpha : int, float
+        Dimension, and share of the spurious coordinates.
+    k : int
+        The width.
+    sizes : tuple of int
+        Sizes of the training sets.
+    n_test : int
+        Number of test samples.
+    audited : int
+        The number of training samples that are asked about, the first ones.
+    mus : tuple of float
+        The budgets.
+    steps, rate, clip
+        As for `private_regression`.
+    draws : int
+        Of the noise.
+    """
+
+    act: str
+    d: int
+    k: int
+    sizes: tuple[int, ...]
+    n_test: int
+    audited: int
+    mus: tuple[float, ...]
+    steps: int
+    rate: float
+    clip: float
+    draws: int
+    data: str = "synthetic"
+    kind: str = "rf"
+    dtype: str = "float64"
+    alpha: float = 0.5
+
+
+def privacy_curve(settings: Privacy, seed: int, device: str) -> list[Row]:
     r"""Accuracies, readings and attacks on membership of random features trained privately, for several budgets.
 
     The activation is centered, the kernel divided by k times its energy: a sample's features have norm about one.
 
     Parameters
     ----------
-    configuration : dict
-        ``data`` ("synthetic"), ``kind`` ("rf"), ``act``, ``k``, ``dtype``, ``d``, ``alpha``, ``sizes``, ``n_test``;
-        ``audited``, the number of training samples that are asked about, the first ones; ``mus``, the budgets;
-        ``steps``, ``rate``, ``clip``, as for `private_regression`; ``draws``, of the noise.
+    settings : Privacy
+        What to measure.
     seed : int
         Seed of data, features and noise.
     device : str
@@ -128,23 +171,22 @@ def privacy_curve(configuration: Configuration, seed: int, device: str) -> list[
     ValueError
         As from the data, the features and `private_regression`.
     """
-    return [row for n in configuration["sizes"] for row in _budgets(configuration, n, seed, device)]
+    return [row for n in settings.sizes for row in _budgets(settings, n, seed, device)]
 
 
-def _budgets(c: Configuration, n: int, seed: int, device: str) -> list[Row]:
+def _budgets(c: Privacy, n: int, seed: int, device: str) -> list[Row]:
     """The rows of one size."""
-    some, settings = min(c["audited"], n), {"steps": c["steps"], "rate": c["rate"]}
-    zero, fresh = (
-        synthetic(n=n, d=c["d"], alpha=c["alpha"], n_test=c["n_test"], query=query, seed=seed) for query in _QUERIES
-    )
+    some = min(c.audited, n)
+    descent: dict[str, Any] = {"steps": c.steps, "rate": c.rate}
+    zero, fresh = (synthetic(n=n, d=c.d, alpha=c.alpha, n_test=c.n_test, query=query, seed=seed) for query in _QUERIES)
     strangers = zero.Z_test.copy()  # the frames of the test set, in front of other cores
     strangers[:, ~zero.spurious] = np.roll(zero.Z_test[:, ~zero.spurious], 1, axis=0)
     parts = [zero.Z, zero.Z_spurious[:some], fresh.Z_spurious[:some], zero.Z_test, strangers]
     ends = np.cumsum([len(part) for part in parts])
     at = dict(zip(_PARTS, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     K, g, g_test, audited = _kernel(c, np.vstack(parts), seed, device), zero.g, zero.g_test, np.arange(some)
-    without = {q: answers_without(K, g, audited, at[q], clip=c["clip"], **settings) for q in _QUERIES}
-    alone, unseen = _interpolator(K, g, at, c["dtype"])
+    without = {q: answers_without(K, g, audited, at[q], clip=c.clip, **descent) for q in _QUERIES}
+    alone, unseen = _interpolator(K, g, at, c.dtype)
 
     def row(f: np.ndarray, base: dict[str, np.ndarray], **known: Any) -> Row:
         measured: Row = {"n": n, "source": zero.source, **known}
@@ -157,22 +199,22 @@ def _budgets(c: Configuration, n: int, seed: int, device: str) -> list[Row]:
         return measured | {"advantage_loss": _advantage(*loss), "advantage_query": _advantage(*query)}
 
     rows = []
-    for position, mu in enumerate(c["mus"]):
-        noise, of_noise = gdp_noise(mu, c["steps"]), 1000 * seed + position
-        run = private_regression(K, g, clip=c["clip"], noise=noise, draws=c["draws"], seed=of_noise, **settings)
+    for position, mu in enumerate(c.mus):
+        noise, of_noise = gdp_noise(mu, c.steps), 1000 * seed + position
+        run = private_regression(K, g, clip=c.clip, noise=noise, draws=c.draws, seed=of_noise, **descent)
         budget = {"run": "private", "mu": float(mu), "epsilon": gdp_epsilon(mu, n**-2.0), "bound": reading_bound(mu)}
         rows.append(row(run.outputs, without, **budget, clipped=float(run.clipped.mean())))
-    run = private_regression(K, g, clip=c["clip"], noise=0.0, **settings)
+    run = private_regression(K, g, clip=c.clip, noise=0.0, **descent)
     none = {"mu": math.inf, "epsilon": math.inf, "bound": 1.0}
     rows.append(row(run.outputs, without, run="noiseless", **none, clipped=float(run.clipped.mean())))
     rows.append(row(alone[None], unseen, run="interpolator", **none, clipped=0.0))
     return rows
 
 
-def _kernel(c: Configuration, points: np.ndarray, seed: int, device: str) -> np.ndarray:
-    act = centered(c["act"])
-    features = RandomFeatures(act, d=c["d"], k=c["k"], seed=seed, device=device, dtype=c["dtype"], draw_on="cpu")
-    return np.asarray(features.gram(points)) / (c["k"] * gaussian_expectation(lambda u: act(u) ** 2, kinks=act.kinks))
+def _kernel(c: Privacy, points: np.ndarray, seed: int, device: str) -> np.ndarray:
+    act = centered(c.act)
+    features = RandomFeatures(act, d=c.d, k=c.k, seed=seed, device=device, dtype=c.dtype, draw_on="cpu")
+    return np.asarray(features.gram(points)) / (c.k * gaussian_expectation(lambda u: act(u) ** 2, kinks=act.kinks))
 
 
 def _interpolator(
@@ -203,26 +245,37 @@ def _advantage(members: np.ndarray, others: np.ndarray) -> float:
     return total / 2
 
 
-def _cells(scale: str) -> list[Configuration]:
+def _cells(scale: str) -> list[Privacy]:
     n, d, ratios, some = (2000, 100, (1, 2, 5, 10), 400) if scale == "paper" else (200, 10, (1, 10, 100), 100)
-    common: Configuration = {"data": "synthetic", "kind": "rf", "act": "relu", "dtype": "float64", "d": d}
-    common |= {"alpha": 0.5, "sizes": [n], "audited": some, "n_test": 2 * some if scale == "page" else some}
-    # a public rate: the largest eigenvalue of K / n is near 1 / d
-    common |= {"steps": 20, "rate": float(d), "clip": 0.2, "draws": 10, "mus": [0.1, 0.2, 0.5, 1.0, 2.0, 4.0]}
-    return [{**common, "k": ratio * n} for ratio in ratios]
+    common = partial(
+        Privacy,
+        act="relu",
+        d=d,
+        sizes=(n,),
+        n_test=2 * some if scale == "page" else some,
+        audited=some,
+        mus=(0.1, 0.2, 0.5, 1.0, 2.0, 4.0),
+        steps=20,
+        rate=float(d),  # public: the largest eigenvalue of K / n is near 1 / d
+        clip=0.2,
+        draws=10,
+    )
+    return [common(k=ratio * n) for ratio in ratios]
 
 
-def _one_budget(configuration: Configuration) -> Configuration:
-    return {**configuration, "mus": configuration["mus"][:1]}
+def _one_budget(settings: Privacy) -> Privacy:
+    return replace(settings, mus=settings.mus[:1])
 
 
-PRIVACY = Experiment(
-    "privacy",
-    "accuracy, readings and membership of privately trained random features",
-    _cells,
-    privacy_curve,
-    keys=("n", "run", "mu"),
-    shorten=_one_budget,
-    draws={"page": 3, "paper": 5},
+EXPERIMENTS: tuple[Experiment[Any], ...] = (
+    Experiment(
+        "privacy",
+        "accuracy, readings and membership of privately trained random features, against the budget and the width",
+        _cells,
+        privacy_curve,
+        keys=("n", "run", "mu"),
+        shorten=_one_budget,
+        draws={"page": 3, "paper": 5},
+    ),
 )
-"""Against the budget, for growing width."""
+"""The experiments of this module."""

@@ -1,385 +1,29 @@
-"""Trained networks: four architectures, training, and leaving samples out by training again."""
+"""Training of networks, and leaving samples out by training again."""
 
 from __future__ import annotations
 
 import copy
-import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._checks import Array, choice, device_of, like, number, positive, seed_of, tensor
-from .activations import Activation, activation
+from .._checks import Array, choice, device_of, like, number, positive, seed_of, tensor
+from .draws import Drawing, generator_of, recording_gradients
 
-__all__ = [
-    "DivergedError",
-    "fully_connected",
-    "leave_one_out",
-    "predict",
-    "resnet18",
-    "small_cnn",
-    "train",
-    "train_many",
-    "vision_transformer",
-]
+__all__ = ["DivergedError", "leave_one_out", "mean_of", "predict", "settled", "train", "train_many"]
 
 _FEW_PARAMETERS = 50_000  # on a CPU, models above this are as fast one by one (bench/run.py)
 _PRECISIONS = (torch.float32, torch.float64)
-_CREATE = (torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones)
-# These draw as many numbers as the data decide, so that a sample left out would change what is drawn for the others.
-_BY_VALUE = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_, torch.ops.aten.poisson)
 
 
 class DivergedError(ValueError):
     """A training whose loss or weights became NaN or infinite."""
-
-
-class _Entrywise(nn.Module):
-    def __init__(self, act: Activation):
-        super().__init__()
-        self.act = act
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(x)
-
-
-class _OfImages(nn.Module):
-    """A network of pictures that takes them as `SpuriousData` holds them: flat, channels last."""
-
-    def __init__(self, image_shape: tuple[int, int, int], body: nn.Module, act: Activation | None = None):
-        super().__init__()
-        self.image_shape, self.body = image_shape, body
-        if act is not None:
-            _swap(body, act)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        columns = math.prod(self.image_shape)
-        if tuple(z.shape[1:]) not in ((columns,), self.image_shape):
-            raise ValueError(
-                f"Z must have {columns} columns, for images of shape {self.image_shape}, got shape {tuple(z.shape)}"
-            )
-        return self.body(z.reshape(-1, *self.image_shape).permute(0, 3, 1, 2))
-
-
-def _swap(module: nn.Module, act: Activation) -> None:
-    """Put `act` in the place of every activation."""
-    for name, child in module.named_children():
-        if isinstance(child, (nn.ReLU, nn.GELU)):
-            setattr(module, name, _Entrywise(act))
-        else:
-            _swap(child, act)
-
-
-def _differentiable(act: str | Activation | Callable[[Any], Any]) -> Activation:
-    """The activation, if the derivative that torch computes is that of its values."""
-    phi = activation(act)
-    with _gradients():
-        x = 3 * torch.sin(torch.arange(1, 25, dtype=torch.float64, device="cpu"))  # not where kinks are
-        x.requires_grad_()
-        values = phi(1 * x)
-        if not values.requires_grad:
-            raise ValueError(f"act: torch cannot differentiate {phi.name!r}")
-        (derivative,) = torch.autograd.grad(values.sum(), x)
-    with torch.no_grad():
-        # Near a kink only one side has the right quotient; functions computed in single precision need a longer step.
-        steps = torch.tensor([1e-7, -1e-7, 1e-5, -1e-5, 1e-3, -1e-3], dtype=torch.float64, device="cpu")[:, None]
-        quotients = (phi((x + steps).flatten()).view(6, -1) - phi(1 * x)) / steps
-        nearest = quotients.gather(0, (quotients - derivative).abs().nan_to_num(torch.inf).argmin(0)[None])[0]
-        scale = nearest.abs() + nearest.abs().nanmean()
-        wrong = nearest.isfinite() & ~((nearest - derivative).abs() <= 1e-3 * scale)
-    if wrong.any():
-        point, slope, found = (t[wrong][0].item() for t in (x.detach(), nearest, derivative))
-        raise ValueError(
-            f"act: torch does not differentiate all of {phi.name!r}: at {point:.3g} its derivative is {slope:.4g}, "
-            f"and torch finds {found:.4g}"
-        )
-    return phi
-
-
-def _torchvision() -> Any:
-    try:
-        return importlib.import_module("torchvision.models")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('torchvision is needed here: pip install ".[images]"') from error
-
-
-@contextmanager
-def _gradients() -> Iterator[None]:
-    """Let torch record gradients, whatever the caller's mode."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-def _generator(seed: int, device: torch.device | str = "cpu", *, child: int | None = None) -> torch.Generator:
-    """A generator of torch: different seeds give different streams, and a `child` one more, independent of the rest."""
-    if child is not None:
-        seed = int(np.random.SeedSequence(seed, spawn_key=(child,)).generate_state(1, np.uint64)[0] >> 1)
-    generator = torch.Generator(device).manual_seed(seed)
-    if generator.device.type == "cpu" and seed >= 2**32:  # of which torch keeps the last 32 bits
-        state = generator.get_state()
-        words = np.random.SeedSequence(seed).generate_state(624)  # the state of the Mersenne twister, after a header
-        state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
-        generator.set_state(state)
-    return generator
-
-
-class _Drawing(TorchDispatchMode):
-    """While active, all that torch draws in this thread comes from `generator`, and new tensors are of type `dtype`.
-
-    The global generator and the default type, which other threads use at the same time, are neither read nor changed.
-    """
-
-    def __init__(self, generator: torch.Generator, dtype: torch.dtype | None = None):
-        super().__init__()
-        self.generator, self.dtype, self.drew = generator, dtype, False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = dict(kwargs or {})
-        if self.dtype is not None and func.overloadpacket in _CREATE:
-            given.setdefault("dtype", self.dtype)
-        if torch.Tag.nondeterministic_seeded not in func.tags or given.get("generator") is not None:
-            return func(*args, **given)
-        names = [argument.name for argument in func._schema.arguments]
-        if "dropout_p" in names and not dict(zip(names, args, strict=False)).get("dropout_p", given.get("dropout_p")):
-            return func(*args, **given)  # attention without dropout
-        self.drew = True
-        if func is torch.ops.aten.native_dropout.default:  # dropout on a GPU
-            x, p = args[:2]
-            kept = torch.empty_like(x).bernoulli_(1 - p, generator=self.generator)
-            return x * kept / (1 - p), kept.bool()
-        if "generator" not in names or func.overloadpacket in _BY_VALUE:
-            raise ValueError(
-                f"model draws random numbers by {func}, which cannot be made to depend on the seed alone: draw them "
-                "as torch.empty_like(x).normal_() does"
-            )
-        return func(*args, **(given | {"generator": self.generator}))
-
-
-@contextmanager
-def _weights_of(seed: Any) -> Iterator[None]:
-    """Let torch draw the weights of layers from a seed: in single precision, on the CPU, as if nothing were set."""
-    generator = _generator(seed_of(seed))
-    with torch.inference_mode(False), torch.device("cpu"), _Drawing(generator, torch.float32):
-        yield
-
-
-def _shape(image_shape: Sequence[int], least: int) -> tuple[int, int, int]:
-    sizes = tuple(image_shape) if isinstance(image_shape, Iterable) else ()
-    if len(sizes) != 3:
-        raise ValueError(f"image_shape must be (height, width, channels), got {image_shape!r}")
-    height, width, channels = (positive(size, "image_shape") for size in sizes)
-    if min(height, width) < least:
-        raise ValueError(f"image_shape must have a height and a width of {least} or more, got {image_shape!r}")
-    return height, width, channels
-
-
-def fully_connected(
-    d: int,
-    outputs: int = 1,
-    *,
-    widths: Sequence[int] = (500, 200),
-    act: str | Activation | Callable[[Any], Any] = "relu",
-    seed: int = 0,
-) -> nn.Module:
-    """A fully connected network, d - 500 - 200 - outputs.
-
-    Parameters
-    ----------
-    d : int
-        Dimension of a sample.
-    outputs : int
-        1 for labels -1 and +1, else the number of classes.
-    widths : sequence of int
-        Widths of the hidden layers.
-    act : str, Activation or callable
-        As for `activation`; one that torch can differentiate.
-    seed : int
-        Of the weights, drawn as torch does by default: uniform within one over the root of the number of inputs.
-
-    Returns
-    -------
-    torch.nn.Module
-        From (n, d) to (n, outputs), in float32.
-
-    Raises
-    ------
-    ValueError
-        A size below 1, or an activation that is not known or not differentiable by torch.
-
-    Notes
-    -----
-    The architecture of Bombari and Mondelli (2024), section 6.
-    """
-    if not isinstance(widths, Iterable):
-        raise ValueError(f"widths must be a sequence of integers, got {widths!r}")
-    sizes = [positive(d, "d"), *(positive(width, "widths") for width in widths)]
-    outputs, phi = positive(outputs, "outputs"), _differentiable(act)
-    layers: list[nn.Module] = []
-    with _weights_of(seed):
-        for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), _Entrywise(phi)]
-        return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
-
-
-def small_cnn(
-    image_shape: Sequence[int],
-    outputs: int = 1,
-    *,
-    act: str | Activation | Callable[[Any], Any] = "relu",
-    seed: int = 0,
-) -> nn.Module:
-    """A small convolutional network: 16 and 32 channels, 3 x 3, each with ReLU and 2 x 2 max pooling, then 256 neurons.
-
-    Parameters
-    ----------
-    image_shape : (int, int, int)
-        Height, width and channels, as in `SpuriousData.image_shape`; height and width at least 4.
-    outputs, seed : int
-        As for `fully_connected`.
-    act : str, Activation or callable
-        In the place of ReLU, as for `fully_connected`.
-
-    Returns
-    -------
-    torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
-
-    Raises
-    ------
-    ValueError
-        A shape or a number out of range.
-
-    Notes
-    -----
-    The architecture of Bombari and Mondelli (2024), section 6; that the convolutions keep height and width (by zeros
-    around the image) is our choice.
-    """
-    height, width, channels = shape = _shape(image_shape, 4)
-    outputs, phi = positive(outputs, "outputs"), None if act == "relu" else _differentiable(act)
-    with _weights_of(seed):
-        body = nn.Sequential(
-            *(nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-            *(nn.Linear(32 * (height // 4) * (width // 4), 256), nn.ReLU(), nn.Linear(256, outputs)),
-        )
-    return _OfImages(shape, body, phi)
-
-
-def resnet18(
-    image_shape: Sequence[int],
-    outputs: int = 10,
-    *,
-    act: str | Activation | Callable[[Any], Any] = "relu",
-    seed: int = 0,
-) -> nn.Module:
-    """ResNet-18 as torchvision has it, with untrained weights.
-
-    Parameters
-    ----------
-    image_shape : (int, int, int)
-        Height, width and channels, of which the first layer takes that number. Any size will do, as for torchvision;
-        but the last layers of images of at most 32 x 32 pixels have one position, and a batch of one such image cannot
-        be normalized in training.
-    outputs, seed : int
-        As for `fully_connected`.
-    act : str, Activation or callable
-        In the place of ReLU, as for `fully_connected`.
-
-    Returns
-    -------
-    torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
-
-    Raises
-    ------
-    ValueError
-        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
-    ModuleNotFoundError
-        torchvision is missing.
-    """
-    shape, outputs = _shape(image_shape, 1), positive(outputs, "outputs")
-    phi = None if act == "relu" else _differentiable(act)
-    with _weights_of(seed):
-        body = _torchvision().resnet18(weights=None, num_classes=outputs)
-        if shape[2] != 3:
-            body.conv1 = nn.Conv2d(shape[2], 64, kernel_size=7, stride=2, padding=3, bias=False)
-    return _OfImages(shape, body, phi)
-
-
-def vision_transformer(
-    image_shape: Sequence[int],
-    outputs: int = 10,
-    *,
-    patch: int = 8,
-    width: int = 96,
-    layers: int = 4,
-    heads: int = 4,
-    act: str | Activation | Callable[[Any], Any] = "gelu",
-    seed: int = 0,
-) -> nn.Module:
-    """A small vision transformer, torchvision's, with untrained weights.
-
-    Parameters
-    ----------
-    image_shape : (int, int, int)
-        Height, width and channels; the image is square and cut into squares of `patch` pixels a side.
-    outputs, seed : int
-        As for `fully_connected`.
-    patch, width, layers, heads : int
-        Side of a patch, size of a token, number of blocks, and of attention heads, which divides the width. The
-        neurons of a block number twice the width.
-    act : str, Activation or callable
-        In the place of GELU, as for `fully_connected`.
-
-    Returns
-    -------
-    torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
-
-    Raises
-    ------
-    ValueError
-        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
-    ModuleNotFoundError
-        torchvision is missing.
-
-    Notes
-    -----
-    The head starts from zero in torchvision, which makes the output constant at initialization; here it is drawn as
-    torch draws linear layers. Small sizes: Dosovitskiy et al. (2021) train much larger ones.
-    """
-    patch, width, layers = positive(patch, "patch"), positive(width, "width"), positive(layers, "layers")
-    outputs = positive(outputs, "outputs")
-    shape = height, across, channels = _shape(image_shape, patch)
-    if height != across or height % patch:
-        raise ValueError(f"image_shape must be square, its sides a multiple of patch = {patch}, got {image_shape!r}")
-    if width % positive(heads, "heads"):
-        raise ValueError(f"heads must divide width = {width}, got {heads}")
-    phi = None if act == "gelu" else _differentiable(act)
-    with _weights_of(seed):
-        body = _torchvision().VisionTransformer(
-            image_size=height,
-            patch_size=patch,
-            num_layers=layers,
-            num_heads=heads,
-            hidden_dim=width,
-            mlp_dim=2 * width,
-            num_classes=outputs,
-        )
-        body.heads.head.reset_parameters()
-        if channels != 3:
-            body.conv_proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
-    return _OfImages(shape, body, phi)
 
 
 def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
@@ -559,7 +203,7 @@ def train(
     """
     if until is not None:
         until = number(until, "until", above=0.0)
-    with _gradients():
+    with recording_gradients():
         task = _Task(model, Z, g, weights, epochs, loss, batch, lr, seed, device)
         if task.models != 1:
             raise ValueError("g and weights must have one axis here: use train_many for several networks")
@@ -608,7 +252,7 @@ def train_many(
     """
     if together not in (None, True, False):
         raise ValueError(f"together must be True, False or None, got {together!r}")
-    with _gradients():
+    with recording_gradients():
         task = _Task(model, Z, g, weights, epochs, loss, batch, lr, seed, device)
         if together and task.normalizes:
             raise ValueError(
@@ -666,6 +310,52 @@ def leave_one_out(
     weights[np.arange(1, len(chosen) + 1), chosen] = 0.0
     everything, *without = train_many(model, Z, g, weights=weights, **options)
     return everything, without
+
+
+def settled(model: nn.Module, Z: np.ndarray) -> nn.Module:
+    """A copy whose batch normalization has as running statistics those of one batch, and which is ready to be asked.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any network; without batch normalization the copy is the same.
+    Z : ndarray, shape (n, d)
+        The batch.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
+    model = copy.deepcopy(model).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain average over the batches since the reset: of one
+    weights = next(model.parameters())
+    with torch.no_grad():
+        model(torch.as_tensor(Z, dtype=weights.dtype, device=weights.device))
+    return model.eval()
+
+
+def mean_of(one: nn.Module, two: nn.Module, share: float = 0.5) -> nn.Module:
+    """The network on the segment between two of the same architecture.
+
+    Parameters
+    ----------
+    one, two : torch.nn.Module
+        The ends.
+    share : float
+        Where on it: 0 is `one`, 1 is `two`.
+
+    Returns
+    -------
+    torch.nn.Module
+        Its parameters (and running statistics) are (1 - share) times those of `one` plus share times those of `two`.
+    """
+    between = copy.deepcopy(one)
+    first, second = one.state_dict(), two.state_dict()
+    between.load_state_dict({key: torch.lerp(first[key].double(), second[key].double(), share) for key in first})
+    return between
 
 
 class _Task:
@@ -733,7 +423,7 @@ class _Task:
 
     def _normalized(self) -> None:
         """Refuse what batch normalization does not allow, before it meets it in the middle of a training."""
-        drawing = _Drawing(_generator(self.seed, self.device))
+        drawing = Drawing(generator_of(self.seed, self.device))
         averages = {name: buffer.clone() for name, buffer in self.model.named_buffers()}  # not to be changed here
         try:
             with torch.no_grad(), drawing:
@@ -755,7 +445,7 @@ class _Task:
 
     def _orders(self) -> Iterator[tuple[torch.Tensor, ...]]:
         """For each epoch its batches: positions of samples."""
-        generator, count = _generator(self.seed), -(-self.n // self.batch)
+        generator, count = generator_of(self.seed), -(-self.n // self.batch)
         for _ in range(self.epochs):
             order = torch.randperm(self.n, generator=generator, device="cpu").to(self.device)
             yield order.tensor_split(count) if count > 1 else (torch.arange(self.n, device=self.device),)
@@ -770,7 +460,7 @@ class _Task:
 
     def _caller(self, model: Callable[..., Any]) -> Callable[..., Any]:
         """`model`, which draws from a generator of the seed if its first call has shown that it draws at all."""
-        drawing, draws = _Drawing(_generator(self.seed, self.device, child=1)), True
+        drawing, draws = Drawing(generator_of(self.seed, self.device, child=1)), True
 
         def call(*args: Any) -> Any:
             nonlocal draws

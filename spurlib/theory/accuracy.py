@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, ndtr
 
-from ._checks import choice, numbers, one_given, plain
-from ._spectrum import Spectrum
-from .activations import Activation, activation
-from .theory import _energies, _share
+from .._checks import choice, numbers, one_given, plain
+from ..activations import Activation, activation
+from .alignment import energies, share
+from .spectrum import Spectrum
 
 __all__ = ["Prediction", "predict_accuracy"]
 
@@ -134,16 +134,16 @@ def predict_accuracy(
     one_given(d=d, spectrum=spectrum)
     samples = numbers(n, "n", least=1, whole=True)
     if spectrum is None:
-        directions = Spectrum.isotropic(*np.broadcast_arrays(_share(alpha), numbers(d, "d", least=1, whole=True)))
+        directions = Spectrum.isotropic(*np.broadcast_arrays(share(alpha), numbers(d, "d", least=1, whole=True)))
     else:
         directions = Spectrum.of(spectrum)
     width = np.asarray(np.inf) if k is None else numbers(k, "k", least=1, whole=True)
     lam = numbers(ridge, "ridge", least=0)
     if kind == "rf":
-        linear, rest, damped, quadratic = _energies(act, directions.alpha, 2)
+        linear, rest, damped, quadratic = energies(act, directions.alpha, 2)
         constant = float(act.coefficients(0)[0]) ** 2 if intercept else 0.0
     else:
-        linear, rest, damped, quadratic = _energies(act.derivative, directions.alpha, 1)
+        linear, rest, damped, quadratic = energies(act.derivative, directions.alpha, 1)
         damped, constant, width = damped * directions.alpha, 0.0, width * directions.d
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} has no energy beyond its constant")

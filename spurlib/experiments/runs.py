@@ -9,10 +9,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,30 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._checks import choice, device_of, needed, positive
 from . import records
-from ._checks import choice, device_of, positive
-from ._machine import commit, peak_bytes, versions
-from .records import (
-    Record,
-    RecordError,
-    canonical,
-    checked_name,
-    checksum,
-    needed,
-    records_folder,
-    sealed,
-    unsealed,
-    write_atomically,
-)
+from .definition import SCALES, Experiment, Row, checked_scale, coordinates, entries, scalars
+from .machine import commit, peak_bytes, versions
+from .records import Record, RecordError, canonical, records_folder, sealed, unsealed, write_atomically
 
-__all__ = ["SCALES", "Experiment", "OptionError", "Tolerance", "load", "of_training", "rounding", "run"]
-
-SCALES = ("page", "paper")
-"""``"page"``: minutes on a laptop; ``"paper"``: the sizes of the paper."""
-
-Configuration = dict[str, Any]
-Row = dict[str, Any]
-
+__all__ = ["SCALES", "OptionError", "load", "run"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IDLE = 10  # seconds after which a process without work ends, so that none outlives a run that was killed
@@ -64,211 +46,25 @@ def refusing() -> Iterator[None]:
         raise OptionError(str(error)) from error
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a quantity that is measured again may be from the recorded one; by default not at all.
-
-    Attributes
-    ----------
-    relative : float
-        The largest difference, relative to the scale of the quantity: the larger of the measured number and of the
-        median over seeds (and samples) of the recorded ones, in absolute value.
-    unit : float
-        Where it is positive, the quantity counts something: it is a whole multiple of `unit`, and may differ by
-        `steps` of them besides.
-    steps : int
-        See `unit`.
-    statistical : bool
-        The differences of single samples are independent of each other. The means over the m samples of a cell, too,
-        are compared: they may differ by ``relative / sqrt(m)``.
-    """
-
-    relative: float = 0.0
-    unit: float = 0.0
-    steps: int = 0
-    statistical: bool = False
-
-
-def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of what is computed without training: rounding errors, which differ from machine to machine.
-
-    Numbers agree to 1e-6 in double precision and to 1e-3 in single precision (``dtype`` of the configuration). In
-    single precision an accuracy may differ by two samples, whose predictions are zero up to rounding. A ``label`` is
-    exact.
-
-    Parameters
-    ----------
-    quantity : str
-        Its name: a column of the table.
-    row : mapping
-        The measured row, with the scalars of its configuration.
-
-    Returns
-    -------
-    Tolerance
-    """
-    if quantity == "label":
-        return Tolerance()
-    if row.get("dtype", "float64") == "float64":
-        return Tolerance(1e-6)
-    return Tolerance(unit=1 / samples_of(quantity, row), steps=2) if "accuracy" in quantity else Tolerance(1e-3)
-
-
-def of_training(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of trained networks: what rounding errors become when training amplifies them.
-
-    Measured by training again with other instructions of the processor, which changed at most two answers in a
-    thousand, 2 percent of a train loss, 0.05 percent of a covariance or an output (a ResNet, whose batch normalization
-    amplifies more: 0.5 percent) and 3 percent of the stability of a single sample (a ResNet: 10). Allowed are: one
-    answer and one percent of them (a ResNet: two and two percent); half of a train loss, which falls by as much from
-    one epoch to the next; one epoch and one in twenty; 0.4 percent of covariances, outputs and risks (a ResNet: 3
-    percent); and 0.3 of a stability, statistically, over the samples left out.
-
-    Parameters
-    ----------
-    quantity, row
-        As for `rounding`.
-
-    Returns
-    -------
-    Tolerance
-    """
-    more = 2 if row.get("kind") == "resnet18" else 1
-    if "accuracy" in quantity:
-        m = samples_of(quantity, row)
-        answers = more * (1 + m // 100)
-        if quantity.startswith("chance_"):
-            # of m^2 pairs of an answer and a label; one answer is in m of them, of which half at most become right
-            return Tolerance(unit=1 / m**2, steps=answers * m // 2)
-        return Tolerance(unit=1 / m, steps=answers)
-    if quantity == "epochs_run":
-        return Tolerance(0.05, unit=1, steps=1)
-    if quantity == "train_loss":
-        return Tolerance(0.5)
-    if quantity.startswith("stability"):
-        return Tolerance(0.3, statistical=True)
-    return Tolerance() if quantity == "label" else Tolerance(4e-3 if more == 1 else 3e-2)
-
-
-def samples_of(accuracy: str, row: Mapping[str, Any]) -> int:
-    """The number of samples of which an accuracy is the fraction."""
-    return int(row["n_test" if accuracy.endswith(("test_accuracy", "unseen_accuracy")) else "n"])
-
-
-def _itself(configuration: Configuration) -> Configuration:
-    return configuration
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A measurement to be repeated over a grid of configurations and over seeds.
-
-    Attributes
-    ----------
-    name : str
-        Letters, digits, ``-`` and ``_``. Its record at a scale is called ``name-scale``.
-    about : str
-        What is measured, in one line.
-    cells : callable
-        From ``"page"`` or ``"paper"`` to the configurations: dicts that JSON can hold, told apart by their scalars.
-    measure : callable
-        From (configuration, seed, device) to rows: dicts of numbers, booleans and strings. An entry ``"source"`` says
-        which data were used.
-    keys : tuple of str
-        The entries of a row that tell it from the others of its cell; the rest is measured.
-    shorten : callable
-        From a configuration to a cheaper one with some of its rows, for `verify`. Default: the configuration itself.
-    version : int
-        To be raised when `measure` changes its numbers: it makes earlier records stale.
-    draws : dict
-        Default number of seeds at each scale.
-    tolerance : callable
-        From the name of a quantity and a measured row to the `Tolerance` of `verify`. Default: `rounding`. Booleans and
-        strings are exact, and so are integers of which the tolerance gives no unit.
-    samples : tuple of str
-        Those of the keys that tell samples of one training set apart: statistical tolerances pool over them.
-    """
-
-    name: str
-    about: str
-    cells: Callable[[str], list[Configuration]]
-    measure: Callable[[Configuration, int, str], list[Row]]
-    keys: tuple[str, ...] = ("n",)
-    shorten: Callable[[Configuration], Configuration] = _itself
-    version: int = 1
-    draws: Mapping[str, int] = field(default_factory=lambda: {"page": 3, "paper": 10})
-    tolerance: Callable[[str, Mapping[str, Any]], Tolerance] = rounding
-    samples: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        checked_name(self.name)
-
-    def hash(self, scale: str, seeds: int) -> str:
-        """Hash of all that decides the numbers: name, version, configurations, seeds; 16 hexadecimal digits."""
-        cells = self.cells(checked_scale(scale))
-        return checksum(canonical([self.name, self.version, cells, seeds]))[:16]
-
-    def table(self, scale: str = "page", seeds: int | None = None, device: str = "cpu", **changes: Any) -> Any:
-        """Measure all cells here and now: the table that `run` records, kept nowhere.
-
-        Parameters
-        ----------
-        scale, seeds, device
-            As for `run`.
-        **changes
-            Entries of the configurations to be replaced, as in ``data="digits"``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One observation a row, with the source of the data in the column ``source`` where `measure` names it.
-        """
-        seeds = positive(self.draws[checked_scale(scale)] if seeds is None else seeds, "seeds")
-        rows = []
-        for cell in ({**cell, **changes} for cell in self.cells(scale)):
-            for seed in range(seeds):
-                rows += [{**scalars(cell), "seed": seed, **row} for row in self.measure(cell, seed, device)]
-        return needed("pandas").DataFrame(rows)
-
-    def command(self, scale: str) -> str:
-        """The command line that makes its record."""
-        return f"python -m spurlib.experiments run {self.name} --scale {scale}"
-
-
-def checked_scale(scale: str) -> str:
-    """Return a scale, or raise a ``ValueError``."""
-    return choice(scale, "scale", SCALES)
-
-
-def scalars(configuration: Configuration) -> Configuration:
-    """The entries of a configuration that become columns of the table."""
-    return {key: value for key, value in configuration.items() if not isinstance(value, (list, tuple, dict))}
-
-
-def coordinates(configurations: Iterable[Configuration], experiment: Experiment) -> list[str]:
-    """The columns that tell the rows of one seed apart: the scalars of every configuration, and the keys."""
-    return list(dict.fromkeys([*(key for each in configurations for key in scalars(each)), *experiment.keys]))
-
-
 @functools.cache
 def _here() -> dict[str, Any]:
     """What the code and the libraries of this process are."""
     return {"commit": commit(), "versions": versions()}
 
 
-def _work(key: str, experiment: Experiment, configuration: Configuration, seed: int, device: str) -> tuple[str, dict]:
+def _work(key: str, experiment: Experiment[Any], settings: Any, seed: int, device: str) -> tuple[str, dict[str, Any]]:
     """Measure one cell, in whatever process."""
     gpu = torch.device(device).type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     try:
-        rows = _checked(experiment.measure(configuration, seed, device), experiment, configuration)
+        rows = _checked(experiment.measure(settings, seed, device), experiment, settings)
     except Exception as error:
-        error.add_note(f"in the cell {configuration}, seed {seed}")
+        error.add_note(f"in the cell {settings}, seed {seed}")
         raise
     return key, _here() | {
-        "configuration": configuration,
+        "configuration": entries(settings),
         "seed": seed,
         "rows": rows,
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if gpu else device,
@@ -278,16 +74,16 @@ def _work(key: str, experiment: Experiment, configuration: Configuration, seed: 
     }
 
 
-def _checked(rows: list[Row], experiment: Experiment, configuration: Configuration) -> list[Row]:
+def _checked(rows: list[Row], experiment: Experiment[Any], settings: Any) -> list[Row]:
     """Return the rows of a cell, or say why they cannot be rows of a table."""
-    known = {"seed", *scalars(configuration)}
+    known = {"seed", *scalars(entries(settings))}
     for row in rows:
         for name, value in row.items():
             if not (value is None or isinstance(value, (str, bool, int, float, np.bool, np.integer, np.floating))):
                 kind = type(value).__name__
                 raise ValueError(f"{name!r} in a row is a {kind}: numbers, booleans and strings can be recorded")
             if name in known:
-                raise ValueError(f"{name!r} is in a row and in the configuration: a table has one column of a name")
+                raise ValueError(f"{name!r} is in a row and in the settings: a table has one column of a name")
         if missing := set(experiment.keys) - set(row):
             raise ValueError(f"a row has no {sorted(missing)[0]!r}, which is to tell it from the others")
     if len({tuple(row[key] for key in experiment.keys) for row in rows}) < len(rows):
@@ -295,7 +91,9 @@ def _checked(rows: list[Row], experiment: Experiment, configuration: Configurati
     return rows
 
 
-def _finished(tasks: list[tuple], jobs: int, backend: str, address: str | None) -> Iterator[tuple[str, dict]]:
+def _finished(
+    tasks: list[tuple[Any, ...]], jobs: int, backend: str, address: str | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Keys and cells as they are finished, in any order."""
     if jobs == 1 and backend == "loky":
         yield from (_work(*task) for task in tasks)
@@ -308,7 +106,7 @@ def _finished(tasks: list[tuple], jobs: int, backend: str, address: str | None) 
 @contextmanager
 def _of_loky(jobs: int) -> Iterator[Executor]:
     """Processes that end with the block, at once when it is left by an exception."""
-    loky = needed("joblib.externals.loky")
+    loky = needed("joblib.externals.loky", "experiments")
     threads = str(max(1, loky.cpu_count() // jobs))
     env = {name: os.environ.get(name, threads) for name in _THREADS}
     pool = loky.ProcessPoolExecutor(jobs, timeout=_IDLE, env=env)
@@ -322,7 +120,7 @@ def _of_loky(jobs: int) -> Iterator[Executor]:
 
 @contextmanager
 def _of_dask(jobs: int, address: str | None) -> Iterator[Executor]:
-    dask = needed("dask.distributed")
+    dask = needed("dask.distributed", "experiments")
     local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     try:
         client = dask.Client(address) if address else dask.Client(**local)
@@ -339,7 +137,7 @@ def _devices(device: str, jobs: int) -> list[str]:
 
 
 def run(
-    experiment: Experiment,
+    experiment: Experiment[Any],
     scale: str = "page",
     *,
     seeds: int | None = None,
@@ -355,7 +153,7 @@ def run(
 
     A finished cell is kept in a file of its own until the record is written: an interrupted or killed run, run again,
     loses the cells in flight at most. The table does not depend on the order of the cells or on interruptions. Cells
-    that were kept from another version or configuration are not used; nor are any kept ones when the data turn out to
+    that were kept from another version or other settings are not used; nor are any kept ones when the data turn out to
     come from another source than theirs. Everything that can be checked is checked before the first cell is computed.
 
     The provenance has ``commit`` and ``versions`` of the processes that computed (all of them, where they differ);
@@ -370,7 +168,7 @@ def run(
     scale : {"page", "paper"}
         At which sizes.
     seeds : int, optional
-        Number of draws of each configuration: seeds 0, 1, ... Default: the experiment's.
+        Number of draws of each cell: seeds 0, 1, ... Default: the experiment's.
     device : str
         Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... Several processes deal ``"cuda"`` out among all GPUs.
     jobs : int
@@ -394,7 +192,7 @@ def run(
     Raises
     ------
     OptionError
-        An unknown scale, backend or device; a number below 1; configurations that their scalars do not tell apart; a
+        An unknown scale, backend or device; a number below 1; settings that their scalars do not tell apart; a
         record of more seeds in the place of the new one; a folder that cannot be written.
     ValueError
         Rows that cannot be recorded; or what `Experiment.measure` raises.
@@ -404,7 +202,7 @@ def run(
     if backend == "dask" and address is None:
         _refuse_unguarded()
     for module in ("pandas", "tqdm"):
-        needed(module)
+        needed(module, "experiments")
     with refusing():
         checked_scale(scale)
         choice(backend, "backend", ("loky", "dask"))
@@ -413,7 +211,8 @@ def run(
         device_of(device)
         jobs = positive(jobs, "jobs")
         seeds = positive(experiment.draws[scale] if seeds is None else seeds, "seeds")
-    configurations, name, key = experiment.cells(scale), f"{experiment.name}-{scale}", experiment.hash(scale, seeds)
+    every, name, key = experiment.cells(scale), f"{experiment.name}-{scale}", experiment.hash(scale, seeds)
+    configurations = [entries(settings) for settings in every]
     with refusing():
         _refuse_indistinct(configurations, experiment)
         kept = records_folder(folder) / ".cells" / f"{name}-{key}"
@@ -421,16 +220,14 @@ def run(
             _refuse_fewer(seeds, name, folder)
         _refuse_unwritable(kept)
     grid = {
-        f"{index:03d}-{seed:03d}": (configuration, seed)
-        for index, configuration in enumerate(configurations)
-        for seed in range(seeds)
+        f"{index:03d}-{seed:03d}": (settings, seed) for index, settings in enumerate(every) for seed in range(seeds)
     }
     found = {label: cell for label, at in grid.items() if (cell := _kept(kept / f"{label}.json", *at))}
     if progress and found:
         others = sum(cell["commit"] != _here()["commit"] for cell in found.values())
         by = f", {others} of them by another commit of the code" if others else ""
         print(f"{name}: resuming, {len(found)} of {len(grid)} cells were finished before{by}", file=sys.stderr)
-    bar = needed("tqdm").tqdm(
+    bar = needed("tqdm", "experiments").tqdm(
         desc=name, total=len(grid), initial=len(found), unit="cell", disable=not progress, file=sys.stderr
     )
     cells = dict(found)
@@ -498,12 +295,13 @@ def run(
     return record
 
 
-def _refuse_indistinct(configurations: list[Configuration], experiment: Experiment) -> None:
-    columns, seen = coordinates(configurations, experiment), set()
+def _refuse_indistinct(configurations: list[dict[str, Any]], experiment: Experiment[Any]) -> None:
+    columns: list[str] = coordinates(configurations, experiment)
+    seen: set[tuple[Any, ...]] = set()
     for configuration in configurations:
         at = tuple(scalars(configuration).get(column) for column in columns)
         if at in seen:
-            raise ValueError(f"cells: two configurations of {experiment.name!r} have the same scalars: {configuration}")
+            raise ValueError(f"cells: two settings of {experiment.name!r} have the same scalars: {configuration}")
         seen.add(at)
 
 
@@ -534,7 +332,7 @@ def _refuse_unguarded() -> None:
 
 
 def _of_other_data(cells: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
-    """The cells found at the start, when one configuration has data of two sources, which seeds do not; else none."""
+    """The cells found at the start, when one cell has data of two sources, which seeds do not; else none."""
     sources: dict[str, set[frozenset[str]]] = {}
     for label, cell in cells.items():
         of_cell = frozenset(row["source"] for row in cell["rows"] if "source" in row)
@@ -542,16 +340,16 @@ def _of_other_data(cells: dict[str, dict[str, Any]], found: dict[str, dict[str, 
     return list(found) if any(len(each) > 1 for each in sources.values()) else []
 
 
-def _kept(path: Path, configuration: Configuration, seed: int) -> dict[str, Any] | None:
+def _kept(path: Path, settings: Any, seed: int) -> dict[str, Any] | None:
     """A finished cell, or None when it is not there, truncated, edited, or another one."""
     cell = unsealed(path.read_bytes()) if path.is_file() else None
-    same = cell and canonical([cell.get("configuration"), cell.get("seed")]) == canonical([configuration, seed])
+    same = cell and canonical([cell.get("configuration"), cell.get("seed")]) == canonical([entries(settings), seed])
     return cell if same else None
 
 
-def table_of(cells: list[dict[str, Any]], experiment: Experiment) -> tuple[Any, list[str]]:
-    """One table of all cells, with the scalars of their configurations and the seeds, and the sources of the data."""
-    table = needed("pandas").DataFrame(
+def table_of(cells: list[dict[str, Any]], experiment: Experiment[Any]) -> tuple[Any, list[str]]:
+    """One table of all cells, with the scalars of their settings and the seeds, and the sources of the data."""
+    table = needed("pandas", "experiments").DataFrame(
         [{**scalars(cell["configuration"]), "seed": cell["seed"], **row} for cell in cells for row in cell["rows"]]
     )
     sources = sorted(set(table.pop("source"))) if "source" in table else []
@@ -561,7 +359,7 @@ def table_of(cells: list[dict[str, Any]], experiment: Experiment) -> tuple[Any, 
     return table, sources
 
 
-def load(experiment: Experiment, scale: str = "paper", folder: str | os.PathLike[str] | None = None) -> Record:
+def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.PathLike[str] | None = None) -> Record:
     """Read the record of an experiment, and refuse one that is not the code's.
 
     Parameters
@@ -580,7 +378,7 @@ def load(experiment: Experiment, scale: str = "paper", folder: str | os.PathLike
     Raises
     ------
     RecordError
-        It is missing, corrupted, or made with another configuration; the message gives the command that renews it.
+        It is missing, corrupted, or made with other settings; the message gives the command that renews it.
     """
     with refusing():
         name, renew = f"{experiment.name}-{checked_scale(scale)}", experiment.command(scale)

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import device_of, positive
-from .records import RecordError, needed
-from .runs import Experiment, Row, Tolerance, checked_scale, coordinates, load, refusing, table_of
+from .._checks import device_of, needed, positive
+from .definition import Experiment, Row, checked_scale, coordinates, entries
+from .records import RecordError
+from .runs import load, refusing, table_of
+from .tolerances import Tolerance
 
 __all__ = ["compare", "verify"]
 
@@ -20,7 +22,7 @@ _TINY = 1e-12  # a difference that is no difference, where the scale of a quanti
 
 
 def verify(
-    experiment: Experiment,
+    experiment: Experiment[Any],
     scale: str = "paper",
     *,
     cells: int = 1,
@@ -31,8 +33,8 @@ def verify(
 ) -> Any:
     """Run a random slice of a record again, with the same seeds, and compare.
 
-    What is computed without training agrees up to rounding errors, as `runs.rounding` says. Training amplifies them:
-    the same networks come out on the same machine, others on a machine with other instructions, with differences that
+    What is computed without training agrees up to rounding errors, as `rounding` says. Training amplifies them: the
+    same networks come out on the same machine, others on a machine with other instructions, with differences that
     were measured for each experiment and stand in its ``tolerance``.
 
     Parameters
@@ -68,9 +70,10 @@ def verify(
     grid = [(c, s) for c in experiment.cells(scale) for s in range(record.provenance["seeds"])]
     chosen = np.random.default_rng(seed).choice(len(grid), size=min(cells, len(grid)), replace=False)
     again = []
-    for configuration, draw in (grid[index] for index in chosen):
-        shorter = configuration if whole else experiment.shorten(configuration)
-        again.append({"configuration": shorter, "seed": draw, "rows": experiment.measure(shorter, draw, device)})
+    for settings, draw in (grid[index] for index in chosen):
+        shorter = settings if whole else experiment.shorten(settings)
+        rows = experiment.measure(shorter, draw, device)
+        again.append({"configuration": entries(shorter), "seed": draw, "rows": rows})
     table, sources = table_of(again, experiment)
     if not set(sources) <= set(record.provenance["data"]):
         raise RecordError(
@@ -79,7 +82,7 @@ def verify(
     return compare(record.table, table, experiment, scale)
 
 
-def compare(recorded: Any, measured: Any, experiment: Experiment, scale: str = "paper") -> Any:
+def compare(recorded: Any, measured: Any, experiment: Experiment[Any], scale: str = "paper") -> Any:
     """Compare the rows of a table with those of a recorded one, quantity by quantity.
 
     Parameters
@@ -96,11 +99,11 @@ def compare(recorded: Any, measured: Any, experiment: Experiment, scale: str = "
     Returns
     -------
     pandas.DataFrame
-        One quantity of a measured row a row: the scalars of its configuration, its seed and keys; ``quantity``;
+        One quantity of a measured row a row: the scalars of its settings, its seed and keys; ``quantity``;
         ``measured``; ``recorded``, missing where the record has not exactly one such row; ``allowed``, the largest
         difference; ``agrees``.
     """
-    point = coordinates(experiment.cells(scale), experiment)
+    point = coordinates(map(entries, experiment.cells(scale)), experiment)
     index = [*point, "seed"]
     level = [column for column in point if column not in experiment.samples]
     quantities = [column for column in dict.fromkeys([*recorded, *measured]) if column not in index]
@@ -132,7 +135,9 @@ def compare(recorded: Any, measured: Any, experiment: Experiment, scale: str = "
             if not _agree(new, old, allowed / math.sqrt(len(samples)), 0.0):
                 for sample in samples:
                     sample["agrees"] = False
-    return needed("pandas").DataFrame(rows, columns=[*index, "quantity", "measured", "recorded", "allowed", "agrees"])
+    return needed("pandas", "experiments").DataFrame(
+        rows, columns=[*index, "quantity", "measured", "recorded", "allowed", "agrees"]
+    )
 
 
 def _missing(value: Any) -> bool:

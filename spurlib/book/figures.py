@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._checks import numbers
-from ._optional import needed
+from .._checks import needed, numbers
 
 __all__ = ["COLORS", "figure_style", "size_axis"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import number, numbers
-from .activations import Activation, activation
-from .predictions import predict_accuracy
+from .._checks import number, numbers
+from ..activations import Activation, activation
+from ..theory import predict_accuracy
 
 __all__ = ["Explorer"]
 

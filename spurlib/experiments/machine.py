@@ -15,14 +15,14 @@ def commit() -> str:
 
     Changed records do not count: one run writes them while the next one computes.
     """
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=30).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "_machine.py")
+        git("ls-files", "--error-unmatch", "experiments/machine.py")
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):

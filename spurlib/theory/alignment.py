@@ -1,30 +1,27 @@
-"""Formulas for the feature alignment, and how far a size is from the assumptions of the theorems."""
+"""Formulas for the feature alignment."""
 
 from __future__ import annotations
 
-import html
 import math
-import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ._checks import choice, numbers, one_given, plain, positive
-from ._spectrum import Spectrum
-from .activations import Activation, activation
-from .kernels import correlation
+from .._checks import numbers, one_given, plain
+from ..activations import Activation, activation
+from ..kernels import correlation
+from .spectrum import Spectrum
 
-__all__ = ["Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "regime"]
+__all__ = ["gamma_ntk", "gamma_rf", "gamma_rf_bound"]
 
 _MOST_TERMS = 4000  # of a Hermite series; beyond alpha = 0.993 most activations need more, and go by quadrature
 
 
-def _share(alpha: Any) -> np.ndarray:
+def share(alpha: Any) -> np.ndarray:
     return numbers(alpha, "alpha", above=0.0, below=1.0)
 
 
-def _energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray, float]:
+def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray, float]:
     """Squared coefficient of degree first - 1, the energy from degree `first` on, the same damped by alpha^l, and the
     squared coefficient of degree `first`.
 
@@ -110,8 +107,8 @@ def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: 
     act, r = activation(act), numbers(ratio, "ratio", above=0.0)
     one_given(alpha=alpha, spectrum=spectrum)
     directions = None if spectrum is None else Spectrum.of(spectrum)
-    a = _share(alpha) if directions is None else directions.alpha
-    linear, rest, damped, _ = _energies(act, a, 2)
+    a = share(alpha) if directions is None else directions.alpha
+    linear, rest, damped, _ = energies(act, a, 2)
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
     if rest == 0 and (r >= (1 if directions is None else directions.rank / directions.d)).any():
@@ -145,8 +142,8 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
     -----
     Bombari and Mondelli (2024), Theorem 1.
     """
-    act, a = activation(act), _share(alpha)
-    linear, rest, damped, _ = _energies(act, a, 2)
+    act, a = activation(act), share(alpha)
+    linear, rest, damped, _ = energies(act, a, 2)
     if linear == 0 and rest == 0:
         raise ValueError(f"act: {act.name!r} is constant, and has no alignment")
     return plain(damped / (linear + rest))
@@ -187,9 +184,9 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
     slope = activation(act).derivative
     one_given(alpha=alpha, spectrum=spectrum)
     directions = None if spectrum is None else Spectrum.of(spectrum)
-    a = _share(alpha) if directions is None else directions.alpha
+    a = share(alpha) if directions is None else directions.alpha
     r = None if ratio is None else numbers(ratio, "ratio", above=0.0)
-    constant, rest, damped, _ = _energies(slope, a, 1)
+    constant, rest, damped, _ = energies(slope, a, 1)
     most = 1 if directions is None else directions.rank / directions.d
     if rest == 0 and (constant == 0 or r is None or (r >= most).any()):
         raise ValueError(f"act: the derivative {slope.name!r} is constant, and the kernel singular for N >= d")
@@ -199,76 +196,3 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
         return plain(_explained(constant, rest, a * damped, directions, r))
     # sample z = [x, y] enters twice: through the product of inner products, hence alpha in front
     return plain(a * _sharp(constant, rest, damped, np.ones_like(a), r))
-
-
-@dataclass(frozen=True)
-class Regime:
-    """How large, at one size, the ratios are that a theorem assumes to vanish.
-
-    Attributes
-    ----------
-    title : str
-        Kernel and sizes.
-    ratios : dict of str to float
-        Each assumption, written as a ratio that should be small.
-    """
-
-    title: str
-    ratios: dict[str, float]
-
-    def met(self, name: str) -> bool:
-        """Whether a ratio is below 1: the least one can ask of a quantity that should vanish."""
-        return self.ratios[name] < 1
-
-    def __str__(self) -> str:
-        rows = [f"{name} = {value:.3g} ({'below' if value < 1 else 'ABOVE'} 1)" for name, value in self.ratios.items()]
-        return f"{self.title}: " + "; ".join(rows)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        def item(name: str, value: float) -> str:
-            shown = re.sub(r"\^(\d)", r"<sup>\1</sup>", html.escape(name))
-            return f"<li>{shown} = {value:.3g}: {'below 1' if value < 1 else '<b>above 1</b>'}</li>"
-
-        items = "".join(item(*ratio) for ratio in self.ratios.items())
-        page = (
-            f'<details class="spurlib-regime"><summary>Regime of {html.escape(self.title)}: '
-            f"{sum(v < 1 for v in self.ratios.values())} of {len(self.ratios)} ratios below 1</summary>"
-            f"<ul>{items}</ul></details>"
-        )
-        return {"text/plain": str(self), "text/html": page}
-
-
-def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
-    """Compare a size with the assumptions of the book's theorems, which are about limits.
-
-    Parameters
-    ----------
-    n, d, k : int
-        Number of samples, dimension of a sample, width.
-    kind : {"rf", "ntk"}
-        Random features (Theorem 1) or tangent features (Theorem 2).
-
-    Returns
-    -------
-    Regime
-        For each assumption its ratio at this size (natural logarithms; log^2 N counts as at least 1). The theorems ask
-        for ratios that vanish; below 1 is the least one can ask at one size. A ratio above 1 does not make a statement
-        false: the theorem does not cover this size.
-
-    Raises
-    ------
-    ValueError
-        A size below 1 or an unknown kind.
-
-    Notes
-    -----
-    Theorems and proofs: chapters `alignment-rf` and `alignment-ntk`. They ask for less than Bombari and Mondelli
-    (2024), who have N log^3 N / k and N log^8 N / (k d) in the first place of each list.
-    """
-    n, d, k, kind = positive(n, "n"), positive(d, "d"), positive(k, "k"), choice(kind, "kind", ("rf", "ntk"))
-    sizes, many = f"N = {n}, d = {d}, k = {k}", n * max(1.0, math.log(n) ** 2)
-    if kind == "rf":
-        ratios = {"N log^2 N / k": many / k, "N^3 / d^4": n**3 / d**4, "1 / N": 1 / n}
-        return Regime(f"random features, {sizes}", ratios)
-    ratios = {"N log^2 N / (k d)": many / (k * d), "N^3 / d^4": n**3 / d**4, "d / N": d / n}
-    return Regime(f"tangent features, {sizes}", ratios)

@@ -1,0 +1,130 @@
+"""What the settings of experiments stand for: data and networks by name, queries of both kinds, accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from torch import nn
+
+from ..data import SpuriousData, framed_images, marked_images, synthetic
+from ..networks import fully_connected, resnet18, small_cnn, vision_transformer
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["accuracy", "answers", "architecture", "drawn", "spurious_data", "up_to"]
+
+
+class OfSizes(Protocol):
+    """Settings with nested training sets and a data set."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def sizes(self) -> Sequence[int]: ...
+    @property
+    def n_test(self) -> int: ...
+    @property
+    def d(self) -> int | None: ...
+    @property
+    def alpha(self) -> float | None: ...
+
+
+S = TypeVar("S", bound="DataclassInstance")
+
+
+def spurious_data(data: str, pattern: str = "frame", **options: Any) -> SpuriousData:
+    """Data by the names in which the experiments know them.
+
+    Parameters
+    ----------
+    data : str
+        ``"synthetic"``, or a data set of `framed_images`.
+    pattern : str
+        Of images: ``"frame"``, or a pattern of `marked_images`.
+    **options
+        As for `synthetic`, `framed_images` or `marked_images`.
+
+    Returns
+    -------
+    SpuriousData
+
+    Raises
+    ------
+    ValueError, DataNotAvailableError
+        As from these functions.
+    """
+    if data == "synthetic":
+        return synthetic(**options)
+    return framed_images(data, **options) if pattern == "frame" else marked_images(data, pattern=pattern, **options)
+
+
+def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, seed: int = 0) -> nn.Module:
+    """A network before training, for samples like those of `data`.
+
+    Parameters
+    ----------
+    kind : {"fc", "deep", "cnn", "resnet18", "vit"}
+        Fully connected with hidden layers of 500 and 200 neurons, or of four times 200; `small_cnn`; `resnet18`;
+        `vision_transformer` with two blocks of width 48, and as patch the largest divisor of the side, 8 at most, that
+        leaves more than one.
+    data : SpuriousData
+        Images, or for the first two any data.
+    outputs : int
+        1 for labels -1 and +1, else the number of classes.
+    act : str
+        The activation.
+    seed : int
+        Of the weights.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        An unknown kind (the message lists those known), or as from the networks.
+    """
+    d, shape = data.Z.shape[1], data.image_shape
+    if kind in ("fc", "deep"):
+        return fully_connected(d, outputs, widths=(500, 200) if kind == "fc" else (200,) * 4, act=act, seed=seed)
+    if kind == "cnn":
+        return small_cnn(shape, outputs, act=act, seed=seed)
+    if kind == "resnet18":
+        return resnet18(shape, outputs, act=act, seed=seed)
+    if kind == "vit":
+        patch = max((p for p in range(1, 9) if shape and shape[0] % p == 0 and p < shape[0]), default=8)
+        return vision_transformer(shape, outputs, patch=patch, width=48, layers=2, act=act, seed=seed)
+    raise ValueError(f"kind: {kind!r} is not known; known are fc, deep, cnn, resnet18, vit")
+
+
+def drawn(settings: OfSizes, seed: int) -> tuple[SpuriousData, SpuriousData]:
+    """One draw of the data, as large as the largest training set: with queries of core zero, and of a fresh core."""
+    options: dict[str, Any] = {"n": max(settings.sizes), "n_test": settings.n_test, "seed": seed}
+    if settings.data == "synthetic":
+        options |= {"d": settings.d, "alpha": settings.alpha}
+    elif count := getattr(settings, "classes", None):
+        options["classes"] = range(count)
+    zero, fresh = (spurious_data(settings.data, query=query, **options) for query in ("zero", "fresh"))
+    return zero, fresh
+
+
+def up_to(settings: S, most: int) -> S:
+    """The same with small training sets only: training sets are nested, and rows of the smaller ones are unchanged."""
+    sizes: Sequence[int] = settings.sizes  # type: ignore[attr-defined]
+    return replace(settings, sizes=tuple(n for n in sizes if n <= most) or sizes[:1])
+
+
+def answers(f: Any) -> np.ndarray:
+    """The class with the largest output; of one output, the sign, where zero counts as positive."""
+    f = np.asarray(f)
+    return f.argmax(axis=1).astype(float) if f.ndim == 2 else np.where(f >= 0, 1.0, -1.0)
+
+
+def accuracy(f: Any, g: Any) -> float:
+    """The share of right answers: outputs f of shape (n,) or (n, classes), labels g of shape (n,)."""
+    return float(np.mean(answers(f) == np.asarray(g)))
