@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, eigh
-from scipy.optimize import brentq
+from scipy.optimize.elementwise import find_root
 from scipy.special import erfcx, log_ndtr, ndtr, ndtri
 
 from ._checks import number, numbers, plain, positive, seed_of, symmetric, tensor
@@ -141,16 +141,20 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
         numbers(mu, "mu", above=0.0, finite=False), numbers(delta, "delta", above=0.0, below=1.0)
     )
 
-    def root(one: float, small: float) -> float:
-        if gdp_delta(0.0, one) <= small:
-            return 0.0
-        if one > 1e8:  # but for a relative 1 / mu^2, delta = Phi(mu / 2 - epsilon / mu); infinite at mu = inf
-            return float(one) * float(one / 2 - ndtri(small))
-        high = one**2 / 2 + one * math.sqrt(2 * math.log(1 / small)) + 1  # delta <= Phi(-eps / mu + mu / 2) there
-        return float(brentq(lambda e: math.log(gdp_delta(e, one) or 1e-320) - math.log(small), 0.0, high, xtol=1e-12))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # but for a relative 1 / mu^2, delta = Phi(mu / 2 - epsilon / mu) where mu is large; infinite at mu = inf
+        found = m * (m / 2 - ndtri(d))
+        found = np.where(gdp_delta(0.0, m) <= d, 0.0, found)
+    some = (found > 0) & (m <= 1e8)
+    one, small = m[some], d[some]
+    if one.size:
+        high = one**2 / 2 + one * np.sqrt(2 * np.log(1 / small)) + 1  # delta <= Phi(-eps / mu + mu / 2) there
 
-    with np.errstate(over="ignore"):
-        return plain(np.vectorize(root, otypes=[float])(m, d))
+        def above(epsilon: np.ndarray, one: np.ndarray, small: np.ndarray) -> np.ndarray:
+            return np.log(np.maximum(gdp_delta(epsilon, one), 1e-320)) - np.log(small)
+
+        found[some] = find_root(above, (np.zeros_like(one), high), args=(one, small), tolerances={"xatol": 1e-12}).x
+    return plain(found)
 
 
 def reading_bound(mu: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize.elementwise import find_root
 
 from .._checks import numbers
 
@@ -99,29 +100,25 @@ class Spectrum:
         """Root kappa of z + ridge / (kappa (1 - z narrow)) = n, z = tr Sigma (Sigma + kappa)^-1 + noise / kappa.
 
         `narrow` is one over the number of features; z stays below this number, and without a ridge it is the smaller
-        of `n` and of this number. Newton's steps in the logarithm of kappa, within a bracket.
+        of `n` and of this number.
         """
         n, noise, narrow, ridge = np.broadcast_arrays(n, noise, narrow, ridge, self.d)[:4]
         with np.errstate(divide="ignore"):
             width = np.where(narrow > 0, 1 / narrow, np.inf)
         goal = np.where(ridge > 0, n, np.minimum(n, width))
-        high = np.log(np.maximum(2 * (self.d + noise) / np.minimum(n, width), 4 * ridge / n))
-        low = high - 80.0
-        u = high - 1.0
-        for _ in range(200):
+        every = np.broadcast_to(self._core + self._spurious, (*n.shape, self._values.size)).reshape(n.size, -1)
+
+        def above(u: np.ndarray, at: np.ndarray, noise: np.ndarray, *others: np.ndarray) -> np.ndarray:
+            """What the left side is above the goal at kappa = exp(u): it falls."""
+            narrow, ridge, goal = others
             kappa = np.exp(u)
-            degrees = self.degrees(kappa)
-            z = degrees.first + noise / kappa
+            z = (every[at] * (self._values / (self._values + kappa[..., None]))).sum(-1) + noise / kappa
             room = 1 - z * narrow
             with np.errstate(divide="ignore", invalid="ignore"):
-                term = np.where(ridge > 0, ridge / (kappa * room), 0.0)
-                value = np.where((room <= 0) & (ridge > 0), np.inf, z + term - goal)
-                fall = z - degrees.second  # minus the derivative of z in log kappa
-                step = u + value / (fall + term * (1 + narrow * fall / room))
-            low, high = np.where(value > 0, u, low), np.where(value > 0, high, u)
-            new = np.where((step > low) & (step < high), step, (low + high) / 2)
-            done = np.abs(new - u) <= 1e-14 * (1 + np.abs(u))
-            u = new
-            if done.all():
-                break
-        return np.exp(u)
+                value = z + np.where(ridge > 0, ridge / (kappa * room), 0.0) - goal
+            return np.where((room <= 0) & (ridge > 0), 1e300, value)
+
+        high = np.log(np.maximum(2 * (self.d + noise) / np.minimum(n, width), 4 * ridge / n))
+        given = (np.arange(n.size), *(x.ravel() for x in (noise, narrow, ridge, goal)))
+        found = find_root(above, (high.ravel() - 80, high.ravel()), args=given, tolerances={"xatol": 1e-15})
+        return np.exp(found.x).reshape(n.shape)
