@@ -43,6 +43,13 @@ def hermite_basis(u: Array, order: int) -> Array:
     -----
     :math:`\sqrt{l+1}\, h_{l+1}(u) = u h_l(u) - \sqrt{l}\, h_{l-1}(u)`, and
     :math:`E[h_l(u) h_m(u)] = \delta_{lm}` for u standard Gaussian.
+
+    Examples
+    --------
+    >>> hermite_basis([0.0, 1.0, 2.0], 2).round(4)
+    array([[ 1.    ,  1.    ,  1.    ],
+           [ 0.    ,  1.    ,  2.    ],
+           [-0.7071,  0.    ,  2.1213]])
     """
     order = integer(order, "order", least=0)
     u = _double(u, "u")
@@ -195,6 +202,12 @@ def hermite_coefficients(
     Gauss-Legendre panels that shrink towards the kinks and end there, halved until nothing moves. They reach from -18
     to 18, and farther for a function of fast growth, until the integrand at the ends is negligible. Gauss-Hermite
     quadrature, the usual choice, is wrong in the third digit for ReLU with 100 nodes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hermite_coefficients(np.abs, 2, kinks=[0]).round(4)
+    array([0.7979, 0.    , 0.5642])
     """
     order = integer(order, "order", least=0)
     at = _kinks(f, kinks)
@@ -248,6 +261,11 @@ def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[floa
     ------
     ValueError
         As for `hermite_coefficients`.
+
+    Examples
+    --------
+    >>> round(gaussian_expectation(lambda u: u**4), 12)
+    3.0
     """
     return float(hermite_coefficients(f, 0, kinks=kinks)[0])
 
@@ -274,6 +292,11 @@ def hermite_series(mu: Any, u: Array) -> Array:
     ------
     ValueError
         `mu` is not a list of finite numbers, or `u` does not hold real numbers.
+
+    Examples
+    --------
+    >>> hermite_series([1.0, 0.0, 2**0.5], [1.0, 2.0, 3.0]).round(12)  # u squared
+    array([1., 4., 9.])
     """
     return _clenshaw(_list(mu), _double(u, "u"))
 
@@ -314,6 +337,11 @@ def dual_kernel(mu: Any, rho: Array) -> Array:
     ------
     ValueError
         `mu` is not a list of finite numbers, or `rho` does not hold real numbers.
+
+    Examples
+    --------
+    >>> dual_kernel([0.0, 1.0, 1.0], [0.5, 1.0])
+    array([0.75, 2.  ])
     """
     rho = _double(rho, "rho")
     total = 0 * rho

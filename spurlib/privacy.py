@@ -54,6 +54,11 @@ def gdp_mu(noise: Any, steps: Any) -> Any:
     -----
     One step is a Gaussian mechanism of sensitivity 2 clip: (2 / noise)-GDP. Adaptive compositions add the squares:
     Dong, Roth and Su (2022), Theorem 2.7 and Corollary 3.3. Under addition or removal of one sample it is half of this.
+
+    Examples
+    --------
+    >>> gdp_mu(noise=10.0, steps=25)
+    1.0
     """
     sigma, count = numbers(noise, "noise", least=0.0, finite=False), numbers(steps, "steps", least=1.0, whole=True)
     with np.errstate(divide="ignore"):
@@ -79,6 +84,11 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
     ------
     ValueError
         mu that is not positive, or fewer than one step.
+
+    Examples
+    --------
+    >>> gdp_noise(mu=1.0, steps=25)
+    10.0
     """
     return gdp_mu(numbers(mu, "mu", above=0.0, finite=False), steps)
 
@@ -106,6 +116,11 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     Notes
     -----
     Dong, Roth and Su (2022), Corollary 2.13. The same adjacency as `mu`.
+
+    Examples
+    --------
+    >>> round(gdp_delta(epsilon=1.0, mu=1.0), 4)
+    0.1269
     """
     e, m = numbers(epsilon, "epsilon", least=0.0, finite=False), numbers(mu, "mu", above=0.0, finite=False)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -136,6 +151,11 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
     ------
     ValueError
         mu not positive, or delta outside of (0, 1).
+
+    Examples
+    --------
+    >>> round(gdp_epsilon(mu=1.0, delta=1e-5), 3)
+    4.377
     """
     m, d = np.broadcast_arrays(
         numbers(mu, "mu", above=0.0, finite=False), numbers(delta, "delta", above=0.0, below=1.0)
@@ -178,6 +198,11 @@ def reading_bound(mu: Any) -> Any:
     Notes
     -----
     Theorem and proof: chapter `privacy`.
+
+    Examples
+    --------
+    >>> round(reading_bound(1.0), 4)
+    0.6915
     """
     return plain(ndtr(numbers(mu, "mu", above=0.0, finite=False) / 2))
 
@@ -254,6 +279,13 @@ def private_regression(
     Time: one Cholesky factorization of K, and 4 n^2 operations for each step and draw. The parameters, and so the
     width, never appear; with the infinite-width kernel this is the functional mechanism of Hall, Rinaldo and
     Wasserman (2013). Derived in chapter `privacy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> run = private_regression(np.eye(3), [1.0, -1.0], steps=4, rate=0.5, clip=1.0, noise=0.0)
+    >>> run.outputs[0, :2].round(2), run.mu
+    (array([ 0.68, -0.68]), inf)
     """
     K, g = symmetric(K, "K"), tensor(g, "g", ndim=1).cpu().numpy()
     if g.size > len(K):

@@ -110,6 +110,11 @@ def claim(
     -----
     In a notebook the claim is displayed and stored in the outputs of its cell, from which the page
     "claims" of the book is generated. Outside a notebook the line is printed.
+
+    Examples
+    --------
+    >>> claim("lem-stability", name="two ways to one number", value=0.5, near=0.5, tol=1e-12)
+    ✓ lem-stability, two ways to one number: holds; value 0.5, near 0.5 within 1e-12
     """
     if not isinstance(statement, str) or not statement:
         raise ValueError(f"statement must be the label of a statement, a nonempty string; got {statement!r}")

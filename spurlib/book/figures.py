@@ -23,6 +23,10 @@ def figure_style() -> None:
     ------
     ModuleNotFoundError
         matplotlib is missing.
+
+    Examples
+    --------
+    >>> figure_style()  # doctest: +SKIP
     """
     mpl = needed("matplotlib", "plots")
     cycler = mpl.rcsetup.cycler

@@ -491,6 +491,11 @@ def first_available(*names: str) -> str:
         An unknown name, or none.
     DataNotAvailableError
         None of them can be had; the message says why, for each.
+
+    Examples
+    --------
+    >>> first_available("digits", "mnist")
+    'digits'
     """
     if not names:
         raise ValueError("names: give at least one data set")
@@ -534,6 +539,11 @@ def image_counts(name: str, classes: Sequence[int] | None = None) -> tuple[int, 
     ------
     ValueError, DataNotAvailableError
         As for `framed_images`.
+
+    Examples
+    --------
+    >>> image_counts("digits")
+    (297, 64)
     """
     train, test, _ = load(name, classes_of(name, classes))
     return len(train[1]), len(test[1])

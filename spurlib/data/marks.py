@@ -58,6 +58,12 @@ def framed_images(
         An unknown data set (the message lists those known), wrong classes, sizes out of range.
     DataNotAvailableError
         The data set is not there, or is damaged, and cannot be downloaded; the message names the files.
+
+    Examples
+    --------
+    >>> data = framed_images("digits", n=20, n_test=5, seed=0)
+    >>> data.Z.shape, data.image_shape, round(data.alpha, 3)
+    ((20, 196), (14, 14, 1), 0.673)
     """
     n, n_test, query = positive(n, "n"), positive(n_test, "n_test"), choice(query, "query", QUERIES)
     frame = image_set(name).frame if frame is None else positive(frame, "frame")
@@ -224,6 +230,11 @@ def marked_images(
         An unknown data set or pattern (the message lists those known), wrong classes, sizes out of range.
     DataNotAvailableError
         The data set is not there, or is damaged, and cannot be downloaded; the message names the files.
+
+    Examples
+    --------
+    >>> marked_images("digits", pattern="patch", n=20, n_test=5).source
+    'digits (8 x 8 images, embedded in spurlib; from scikit-learn), classes 1 and 7, patch, d = 64'
     """
     pattern = choice(pattern, "pattern", _MARKS)
     n, n_test, query = positive(n, "n"), positive(n_test, "n_test"), choice(query, "query", QUERIES)

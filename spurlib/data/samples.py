@@ -112,6 +112,14 @@ def synthetic(
     ------
     ValueError
         A size below 1, alpha or label_noise out of range, an unknown query, or alpha so extreme that a part is empty.
+
+    Examples
+    --------
+    >>> data = synthetic(n=4, d=6, alpha=0.5, n_test=2, seed=0)
+    >>> data.Z.shape, data.spurious.astype(int), data.g
+    ((4, 6), array([0, 0, 0, 1, 1, 1]), array([ 1.,  1., -1., -1.]))
+    >>> bool((data.Z_spurious[:, data.spurious] == data.Z[:, data.spurious]).all())
+    True
     """
     n, d, n_test = positive(n, "n"), positive(d, "d"), positive(n_test, "n_test")
     alpha = fraction(alpha, "alpha")

@@ -126,5 +126,11 @@ def answers(f: Any) -> np.ndarray:
 
 
 def accuracy(f: Any, g: Any) -> float:
-    """The share of right answers: outputs f of shape (n,) or (n, classes), labels g of shape (n,)."""
+    """The share of right answers: outputs f of shape (n,) or (n, classes), labels g of shape (n,).
+
+    Examples
+    --------
+    >>> accuracy([0.5, -2.0, 0.1], [1.0, -1.0, -1.0])
+    0.6666666666666666
+    """
     return float(np.mean(answers(f) == np.asarray(g)))

@@ -125,6 +125,12 @@ def fully_connected(
     Notes
     -----
     The architecture of Bombari and Mondelli (2024), section 6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fully_connected(4, widths=(8,))(torch.zeros(3, 4)).shape
+    torch.Size([3, 1])
     """
     if not isinstance(widths, Iterable):
         raise ValueError(f"widths must be a sequence of integers, got {widths!r}")
@@ -169,6 +175,12 @@ def small_cnn(
     -----
     The architecture of Bombari and Mondelli (2024), section 6; that the convolutions keep height and width (by zeros
     around the image) is our choice.
+
+    Examples
+    --------
+    >>> import torch
+    >>> small_cnn((14, 14, 1))(torch.zeros(2, 14 * 14)).shape
+    torch.Size([2, 1])
     """
     height, width, channels = shape = _shape(image_shape, 4)
     outputs, phi = positive(outputs, "outputs"), None if act == "relu" else _differentiable(act)
@@ -212,6 +224,11 @@ def resnet18(
         A shape or a number out of range, or an activation that is not known or not differentiable by torch.
     ModuleNotFoundError
         torchvision is missing.
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in resnet18((32, 32, 3)).parameters())
+    11181642
     """
     shape, outputs = _shape(image_shape, 1), positive(outputs, "outputs")
     phi = None if act == "relu" else _differentiable(act)
@@ -263,6 +280,12 @@ def vision_transformer(
     -----
     The head starts from zero in torchvision, which makes the output constant at initialization; here it is drawn as
     torch draws linear layers. Small sizes: Dosovitskiy et al. (2021) train much larger ones.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vision_transformer((16, 16, 3), layers=1)(torch.zeros(2, 16 * 16 * 3)).shape
+    torch.Size([2, 10])
     """
     patch, width, layers = positive(patch, "patch"), positive(width, "width"), positive(layers, "layers")
     outputs = positive(outputs, "outputs")

@@ -48,6 +48,13 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
     ValueError
         Samples that are not numbers, or of a size that the network does not take; a network whose outputs are not of
         shape (n, outputs), are not finite, or depend on the batch (batch normalization without running statistics).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spurlib import fully_connected
+    >>> predict(fully_connected(4, widths=(8,)), np.zeros((3, 4))).shape
+    (3,)
     """
     weights, batch, parts = _weights(model), positive(batch, "batch"), []
     evaluated = _evaluated(model)
@@ -200,6 +207,14 @@ def train(
     Notes
     -----
     The training of Bombari and Mondelli (2024), section 6: Adam with step 1e-3, batches of 1024, 1000 epochs.
+
+    Examples
+    --------
+    >>> from spurlib import fully_connected, synthetic
+    >>> data = synthetic(n=20, d=10, alpha=0.5, n_test=5, seed=0)
+    >>> model, losses = train(fully_connected(10, widths=(50,)), data.Z, data.g, epochs=200)
+    >>> bool(losses[-1] < 0.1 < losses[0])
+    True
     """
     if until is not None:
         until = number(until, "until", above=0.0)
@@ -249,6 +264,14 @@ def train_many(
         As from `train`; or `together` was asked for with batch normalization, or where torch cannot; or a sample has
         weight zero in a network with both batch normalization and dropout, where it would change what is drawn for
         the others.
+
+    Examples
+    --------
+    >>> from spurlib import fully_connected, synthetic
+    >>> data = synthetic(n=20, d=10, alpha=0.5, n_test=5, seed=0)
+    >>> start = fully_connected(10, widths=(50,))
+    >>> len(train_many(start, data.Z, [data.g, -data.g], epochs=5))
+    2
     """
     if together not in (None, True, False):
         raise ValueError(f"together must be True, False or None, got {together!r}")
@@ -299,6 +322,15 @@ def leave_one_out(
     ------
     ValueError
         As from `train_many`; or a position that is not there.
+
+    Examples
+    --------
+    >>> from spurlib import fully_connected, synthetic
+    >>> data = synthetic(n=20, d=10, alpha=0.5, n_test=5, seed=0)
+    >>> full, without = leave_one_out(fully_connected(10, widths=(50,)), data.Z, data.g, [0, 1], epochs=100)
+    >>> unseen = [predict(model, data.Z[i : i + 1])[0] for i, model in enumerate(without)]
+    >>> bool(((predict(full, data.Z[:2]) - unseen) * data.g[:2] > 0).all())
+    True
     """
     n = len(tensor(Z, "Z", ndim=2))
     chosen = np.asarray(left_out)

@@ -75,6 +75,12 @@ def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
     -----
     Theorems and proofs: chapters `alignment-rf` and `alignment-ntk`. They ask for less than Bombari and Mondelli
     (2024), who have N log^3 N / k and N log^8 N / (k d) in the first place of each list.
+
+    Examples
+    --------
+    >>> found = regime(n=500, d=1000, k=20_000)
+    >>> {name: round(ratio, 3) for name, ratio in found.ratios.items()}
+    {'N log^2 N / k': 0.966, 'N^3 / d^4': 0.0, '1 / N': 0.002}
     """
     n, d, k, kind = positive(n, "n"), positive(d, "d"), positive(k, "k"), choice(kind, "kind", ("rf", "ntk"))
     sizes, many = f"N = {n}, d = {d}, k = {k}", n * max(1.0, math.log(n) ** 2)
