@@ -96,7 +96,7 @@ def _quadrature(kinks: tuple[float, ...], refinement: int, cut: int) -> tuple[np
 
 
 def _half_gaussian(u: np.ndarray) -> np.ndarray:
-    return np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25
+    return np.asarray(np.exp(-(u**2) / 4) / (2 * np.pi) ** 0.25)
 
 
 _Integrals = Callable[[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]], tuple[np.ndarray, ...]]
@@ -316,7 +316,7 @@ def _list(mu: Any) -> list[float]:
     coefficients = np.atleast_1d(numbers(mu, "mu"))
     if coefficients.ndim > 1:
         raise ValueError(f"mu must be a list of coefficients, got an array of shape {coefficients.shape}")
-    return coefficients.tolist()
+    return [float(c) for c in coefficients]
 
 
 def dual_kernel(mu: Any, rho: Array) -> Array:

@@ -308,7 +308,7 @@ def _interpolated(columns: Callable[[np.ndarray], np.ndarray], x: np.ndarray) ->
             return out
         fit = chebyshev.chebfit(nodes, values.T, degree)
         if np.abs(fit[-2:]).max() <= 1e-13 * np.abs(values).max():
-            return chebyshev.chebval((x - middle) / half, fit)
+            return np.asarray(chebyshev.chebval((x - middle) / half, fit))
     return columns(points)[:, index]
 
 

@@ -171,7 +171,7 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
         high = one**2 / 2 + one * np.sqrt(2 * np.log(1 / small)) + 1  # delta <= Phi(-eps / mu + mu / 2) there
 
         def above(epsilon: np.ndarray, one: np.ndarray, small: np.ndarray) -> np.ndarray:
-            return np.log(np.maximum(gdp_delta(epsilon, one), 1e-320)) - np.log(small)
+            return np.asarray(np.log(np.maximum(gdp_delta(epsilon, one), 1e-320)) - np.log(small))
 
         found[some] = find_root(above, (np.zeros_like(one), high), args=(one, small), tolerances={"xatol": 1e-12}).x
     return plain(found)
@@ -336,7 +336,8 @@ def _root(K: np.ndarray, roundings: tuple[float, ...]) -> np.ndarray:
     """A lower triangular square root; of a singular matrix with the rounding of its diagonal added."""
     for rounding in roundings:
         try:
-            return cholesky(K + rounding * np.trace(K) / len(K) * np.eye(len(K)), lower=True, check_finite=True)
+            shifted = K + rounding * np.trace(K) / len(K) * np.eye(len(K))
+            return np.asarray(cholesky(shifted, lower=True, check_finite=True))
         except np.linalg.LinAlgError:
             continue
     raise ValueError("K must be positive semidefinite")

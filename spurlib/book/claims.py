@@ -6,7 +6,7 @@ import html
 import math
 import sys
 from dataclasses import asdict, dataclass
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 __all__ = ["Claim", "ClaimError", "claim"]
 
@@ -59,7 +59,7 @@ class Claim:
     def __str__(self) -> str:
         return f"{self._line()}; value {self.value:.3g}, {self.target}"
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, object]:
         classes = "spurlib-claim" + (" spurlib-falsifies" if self.falsifies else "")
         mark, statement, rest = map(html.escape, self._parts())
         page = (

@@ -246,7 +246,7 @@ def marked_images(
 
     def flat(marks: list[_Mark], pictures: np.ndarray) -> np.ndarray:
         marked = [mark(picture) for mark, picture in zip(marks, pictures, strict=True)]
-        return (np.reshape(marked, (len(marked), -1)) - offset) / scale
+        return np.asarray((np.reshape(marked, (len(marked), -1)) - offset) / scale)
 
     marks, marks_test = (
         [_MARKS[pattern](generator, shape) for _ in range(count)]

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with _stopped_by_sigterm():
-            return options.act(options)
+            return int(options.act(options))
     except (KeyboardInterrupt, OptionError, RecordError, DataNotAvailableError, OSError, ModuleNotFoundError) as error:
         # what the user or the machine is to blame for; any other error is a bug, whose traceback is wanted
         notes = getattr(error, "__notes__", [])

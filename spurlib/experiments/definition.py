@@ -42,6 +42,10 @@ def scalars(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if not isinstance(value, (list, tuple, dict))}
 
 
+def _itself(settings: S) -> S:
+    return settings
+
+
 @dataclass(frozen=True)
 class Experiment(Generic[S]):
     """A measurement to be repeated for several settings and over seeds.
@@ -78,7 +82,7 @@ class Experiment(Generic[S]):
     cells: Callable[[str], list[S]]
     measure: Callable[[S, int, str], list[Row]]
     keys: tuple[str, ...] = ("n",)
-    shorten: Callable[[S], S] = lambda settings: settings
+    shorten: Callable[[S], S] = _itself
     version: int = 1
     draws: Mapping[str, int] = field(default_factory=lambda: {"page": 3, "paper": 10})
     tolerance: Callable[[str, Mapping[str, Any]], Tolerance] = rounding

@@ -86,7 +86,7 @@ def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, ra
         move[left_out, np.arange(runs)] = 0.0
         total += move
         f -= rate / n * (K[:n, :n] @ move)
-    return -rate / n * np.einsum("ja,aj->a", total, K[asked, :n])
+    return np.asarray(-rate / n * np.einsum("ja,aj->a", total, K[asked, :n]))
 
 
 def _positions(value: Any, name: str, count: int) -> np.ndarray:

@@ -107,13 +107,13 @@ def compare(recorded: Any, measured: Any, experiment: Experiment[Any], scale: st
     index = [*point, "seed"]
     level = [column for column in point if column not in experiment.samples]
     quantities = [column for column in dict.fromkeys([*recorded, *measured]) if column not in index]
-    found: dict[tuple, list[Row]] = {}
-    others: dict[tuple, list[Row]] = {}
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    others: dict[tuple[Any, ...], list[Row]] = {}
     for row in recorded.to_dict("records"):
         found.setdefault(_at(row, index), []).append(row)
         others.setdefault(_at(row, level), []).append(row)
     rows: list[Row] = []
-    means: dict[tuple, list[Row]] = {}
+    means: dict[tuple[Any, ...], list[Row]] = {}
     for row in measured.to_dict("records"):
         same = found.get(_at(row, index), [])
         for quantity in quantities:
@@ -144,7 +144,7 @@ def _missing(value: Any) -> bool:
     return value is None or value != value
 
 
-def _at(row: Row, columns: list[str]) -> tuple:
+def _at(row: Row, columns: list[str]) -> tuple[Any, ...]:
     """Where a row is; what its configuration does not name is None."""
     return tuple(None if _missing(row.get(column)) else row[column] for column in columns)
 

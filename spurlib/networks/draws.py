@@ -46,7 +46,7 @@ class Drawing(TorchDispatchMode):
     """
 
     def __init__(self, generator: torch.Generator, dtype: torch.dtype | None = None):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator, self.dtype, self.drew = generator, dtype, False
 
     def __torch_dispatch__(

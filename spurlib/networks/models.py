@@ -23,7 +23,8 @@ class _Entrywise(nn.Module):
         self.act = act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(x)
+        out: torch.Tensor = self.act(x)
+        return out
 
 
 class _OfImages(nn.Module):
@@ -41,7 +42,8 @@ class _OfImages(nn.Module):
             raise ValueError(
                 f"Z must have {columns} columns, for images of shape {self.image_shape}, got shape {tuple(z.shape)}"
             )
-        return self.body(z.reshape(-1, *self.image_shape).permute(0, 3, 1, 2))
+        out: torch.Tensor = self.body(z.reshape(-1, *self.image_shape).permute(0, 3, 1, 2))
+        return out
 
 
 def _swap(module: nn.Module, act: Activation) -> None:

@@ -46,23 +46,23 @@ def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, flo
 def _sharp(linear: float, rest: float, damped: np.ndarray, alpha: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """(alpha m tau + c_a) / (m tau + c), tau = kappa / (1 + kappa), 1 / (1 + kappa) + (c / m) / kappa = N / d."""
     if linear == 0:
-        return damped / rest + 0 * ratio
+        return np.asarray(damped / rest + 0 * ratio)
     s = rest / linear
     b = ratio - 1 - s
     root = np.sqrt(b**2 + 4 * ratio * s)
     with np.errstate(divide="ignore", invalid="ignore"):
         kappa = np.where(b > 0, 2 * s / (b + root), (root - b) / (2 * ratio))
     tau = kappa / (1 + kappa)
-    return (alpha * linear * tau + damped) / (linear * tau + rest)
+    return np.asarray((alpha * linear * tau + damped) / (linear * tau + rest))
 
 
 def _explained(linear: float, rest: float, damped: Any, directions: Spectrum, ratio: np.ndarray) -> np.ndarray:
     """(tr Sigma_s (Sigma + kappa)^-1 + L_a / kappa) / N, tr Sigma (Sigma + kappa)^-1 + L / kappa = N, L = c d / m."""
     if linear == 0:
-        return damped / rest + 0 * ratio
+        return np.asarray(damped / rest + 0 * ratio)
     scale = directions.d / linear
     kappa = directions.penalty(ratio * directions.d, rest * scale)
-    return (directions.degrees(kappa).spurious + damped * scale / kappa) / (ratio * directions.d)
+    return np.asarray((directions.degrees(kappa).spurious + damped * scale / kappa) / (ratio * directions.d))
 
 
 def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: Any = None) -> Any:

@@ -6,6 +6,7 @@ import html
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from .._checks import choice, positive
 
@@ -35,7 +36,7 @@ class Regime:
         rows = [f"{name} = {value:.3g} ({'below' if value < 1 else 'ABOVE'} 1)" for name, value in self.ratios.items()]
         return f"{self.title}: " + "; ".join(rows)
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         def item(name: str, value: float) -> str:
             shown = re.sub(r"\^(\d)", r"<sup>\1</sup>", html.escape(name))
             return f"<li>{shown} = {value:.3g}: {'below 1' if value < 1 else '<b>above 1</b>'}</li>"

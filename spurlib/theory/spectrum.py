@@ -121,4 +121,4 @@ class Spectrum:
         high = np.log(np.maximum(2 * (self.d + noise) / np.minimum(n, width), 4 * ridge / n))
         given = (np.arange(n.size), *(x.ravel() for x in (noise, narrow, ridge, goal)))
         found = find_root(above, (high.ravel() - 80, high.ravel()), args=given, tolerances={"xatol": 1e-15})
-        return np.exp(found.x).reshape(n.shape)
+        return np.asarray(np.exp(found.x)).reshape(n.shape)
