@@ -15,8 +15,10 @@ _HOME = {
     "interpolation": ("Interpolator", "SingularKernelError", "Solve"),
     "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
     "data": (
+        "Concentration",
         "DataNotAvailableError",
         "SpuriousData",
+        "concentration",
         "first_available",
         "framed_images",
         "image_counts",

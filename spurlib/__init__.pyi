@@ -20,8 +20,10 @@ from .book import claim as claim
 from .book import figure_style as figure_style
 from .book import note as note
 from .book import size_axis as size_axis
+from .data import Concentration as Concentration
 from .data import DataNotAvailableError as DataNotAvailableError
 from .data import SpuriousData as SpuriousData
+from .data import concentration as concentration
 from .data import first_available as first_available
 from .data import framed_images as framed_images
 from .data import image_counts as image_counts

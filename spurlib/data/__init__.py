@@ -2,12 +2,15 @@
 
 from .images import DataNotAvailableError, available, data_folder, embedded, first_available, image_counts
 from .marks import framed_images, marked_images
+from .moments import Concentration, concentration
 from .samples import SpuriousData, synthetic
 
 __all__ = [
+    "Concentration",
     "DataNotAvailableError",
     "SpuriousData",
     "available",
+    "concentration",
     "data_folder",
     "embedded",
     "first_available",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from .._checks import choice, fraction, number, numbers, positive, seed_of
+from .moments import concentration, mask_of
 
 QUERIES = ("fresh", "zero")
 
@@ -32,7 +35,7 @@ class SpuriousData:
     spurious : ndarray of bool, shape (d,)
         True at the spurious coordinates.
     query : str
-        ``"fresh"``: the other core is drawn anew; ``"zero"``: it is zero.
+        ``"fresh"``: the other core is drawn anew; ``"zero"``: it is zero; ``"given"``: see `from_arrays`.
     source : str
         Where the data come from, and which copy.
     image_shape : tuple of int
@@ -60,6 +63,93 @@ class SpuriousData:
     def alpha(self) -> float:
         """Share of spurious coordinates, d_y / d."""
         return float(self.spurious.mean())
+
+    @classmethod
+    def from_arrays(
+        cls,
+        Z: Any,
+        g: Any,
+        *,
+        spurious: Any,
+        query: Any = "zero",
+        Z_test: Any = None,
+        g_test: Any = None,
+        source: str = "arrays",
+        seed: int = 0,
+    ) -> SpuriousData:
+        """Data of your own, with spurious queries made from them.
+
+        Parameters
+        ----------
+        Z : array, shape (n, d)
+            Training samples, n at least 3.
+        g : array, shape (n,)
+            Labels.
+        spurious : array of bool, shape (d,)
+            True at the spurious coordinates.
+        query : {"zero", "fresh"} or array, shape (n, d)
+            The core of query i: zero; or that of another sample, drawn with `seed`. Or the queries themselves, whose
+            spurious coordinates must be those of `Z`.
+        Z_test, g_test : array, shape (m, d) and (m,), optional
+            Test samples. Default: none, and `Z_test` has no rows.
+        source : str
+            Where the data come from, in a few words.
+        seed : int
+            Of the choice of the other samples.
+
+        Returns
+        -------
+        SpuriousData
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, NaN or infinite entries, queries with other spurious coordinates than the samples.
+
+        Warns
+        -----
+        UserWarning
+            For each thing that `concentration` finds: the scale, the spread of norms, few directions, correlated parts.
+            The measured alignments are right all the same; formulas for them may not apply.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> Z = rng.standard_normal((50, 60))
+        >>> own = SpuriousData.from_arrays(Z, np.sign(Z[:, 0]), spurious=np.arange(60) >= 30)
+        >>> own.alpha, own.Z_spurious[:, :30].any().item()
+        (0.5, False)
+        """
+        Z = numbers(Z, "Z")
+        if Z.ndim != 2 or len(Z) < 3:
+            raise ValueError(f"Z must have two axes and three rows or more, got shape {Z.shape}")
+        mask, labels = mask_of(spurious, Z.shape[1]), _labels(g, "g", len(Z))
+        if (Z_test is None) != (g_test is None):
+            raise ValueError("Z_test and g_test are given together")
+        test = np.empty((0, Z.shape[1])) if Z_test is None else numbers(Z_test, "Z_test")
+        if test.ndim != 2 or test.shape[1] != Z.shape[1]:
+            raise ValueError(f"Z_test must have two axes and {Z.shape[1]} columns, got shape {test.shape}")
+        if isinstance(query, str):
+            queries = Z.copy()
+            others = (np.arange(len(Z)) + generators(seed, 1)[0].integers(1, len(Z), len(Z))) % len(Z)
+            queries[:, ~mask] = 0.0 if choice(query, "query", QUERIES) == "zero" else Z[others][:, ~mask]
+        else:
+            queries = numbers(query, "query")
+            if queries.shape != Z.shape or not (queries[:, mask] == Z[:, mask]).all():
+                raise ValueError(f"query must have the shape of Z, {Z.shape}, and its spurious coordinates")
+        for found in concentration(Z, mask).warnings:
+            warnings.warn(f"Z: {found}", stacklevel=2)
+        return cls(
+            Z=Z,
+            g=labels,
+            Z_spurious=queries,
+            Z_test=test,
+            g_test=np.empty(0) if g_test is None else _labels(g_test, "g_test", len(test)),
+            spurious=mask,
+            query=query if isinstance(query, str) else "given",
+            source=f"{source}, d = {Z.shape[1]}",
+        )
 
     def image(self, z: np.ndarray) -> np.ndarray:
         """One sample, shape (d,), as a picture with values in [0, 1], shape (height, width) or (height, width, 3)."""
@@ -160,6 +250,13 @@ def synthetic(
         source=f"{'uniform on spheres' if spherical else 'standard Gaussian'}, d = {d}",
         u=u,
     )
+
+
+def _labels(g: Any, name: str, n: int) -> np.ndarray:
+    labels = numbers(g, name)
+    if labels.shape != (n,):
+        raise ValueError(f"{name} must hold one label for each of the {n} samples, got shape {labels.shape}")
+    return labels
 
 
 def generators(seed: int, count: int) -> list[np.random.Generator]:
