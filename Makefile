@@ -84,8 +84,8 @@ newest: $(READY) ## run them on the newest versions, with Python $(NEWEST)
 lab: $(READY) ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab chapters
 
-bench: $(READY) ## measure the library against what it competes with
-	$(PY) bench/run.py
+bench: $(READY) ## measure the last commit against peers (BASE=COMMIT: and that commit; ONLY=...: these cases)
+	$(PY) bench/run.py $(if $(BASE),--base '$(BASE)') $(if $(ONLY),--only '$(ONLY)')
 
 serve: html ## show the built pages on a local address
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
