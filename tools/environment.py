@@ -25,7 +25,7 @@ REQUIREMENTS, LOCK = ROOT / "requirements.txt", ROOT / "requirements.lock"
 PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[\w,-]+\])?==([^\s;\\]+)")
 # The wheels of PyTorch differ between indexes, and so do their hashes; CPU wheels need none of the packages of CUDA.
 TORCH = re.compile(r"^(torch|torchvision|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
-TOOLS = ("pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "mpmath", "scikit-learn")
+TOOLS = ("asv", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "mpmath", "scikit-learn")
 
 
 def entries(lock: str) -> list[str]:
