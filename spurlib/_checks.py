@@ -43,29 +43,38 @@ def tensor(
     x: Array,
     name: str,
     *,
-    ndim: int,
+    ndim: int | tuple[int, ...],
     columns: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
-    """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it."""
+    """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it.
+
+    Only what may have one axis, such as labels, may hold truth values.
+    """
+    axes = (ndim,) if isinstance(ndim, int) else ndim
     t = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(_native(x, name))
     if t.layout != torch.strided or t.is_nested or t.is_meta or t.is_quantized:
         raise ValueError(f"{name} must be a dense tensor that holds its numbers, got {_kind(t)}")
-    if t.is_complex() or (t.dtype == torch.bool and ndim > 1):
+    if t.is_complex() or (t.dtype == torch.bool and min(axes) > 1):
         raise ValueError(f"{name} must hold real numbers, got dtype {t.dtype}")
-    if t.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} axes, got shape {tuple(t.shape)}")
+    if t.ndim not in axes:
+        raise ValueError(f"{name} must have {' or '.join(map(str, axes))} axes, got shape {tuple(t.shape)}")
     if t.numel() == 0:
         raise ValueError(f"{name} is empty: its shape is {tuple(t.shape)}")
     if columns is not None and t.shape[-1] != columns:
         raise ValueError(f"{name} must have {columns} columns, got shape {tuple(t.shape)}")
     out = t.to(device=device, dtype=dtype)
-    if not torch.isfinite(out).all():
-        if torch.isfinite(t).all():
+    if not _finite(out):
+        if _finite(t):
             raise ValueError(f"{name} holds numbers too large for {dtype}")
         raise ValueError(f"{name} holds NaN or infinite values")
     return out
+
+
+def _finite(t: torch.Tensor) -> bool:
+    """Whether all entries are finite: the extremes tell (NaN is both), and no array of the size of `t` is made."""
+    return bool(torch.isfinite(t.amin()) & torch.isfinite(t.amax()))
 
 
 def _native(x: Any, name: str) -> np.ndarray:
@@ -260,12 +269,12 @@ def plain(x: Any) -> Any:
 
 
 def square(x: Any, name: str, *, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Return a square, symmetric, finite float64 matrix as a tensor."""
+    """Return a square, symmetric, finite float64 matrix as a tensor; no second matrix is made on the way."""
     t = tensor(x, name, ndim=2, device=device)
     if t.shape[0] != t.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {tuple(t.shape)}")
-    gap = float((t - t.T).abs().max())
-    if gap > 1e-4 * float(t.abs().max()):
+    gap = max(float((rows - columns).abs_().max()) for rows, columns in zip(t.split(64), t.T.split(64), strict=True))
+    if gap > 1e-4 * max(-float(t.amin()), float(t.amax())):
         raise ValueError(f"{name} must be symmetric: the largest difference of two entries is {gap:.3g}")
     return t
 

@@ -107,6 +107,14 @@ def test_labels_may_be_boolean_but_samples_not():
         tensor(np.ones((2, 2), dtype=bool), "Z", ndim=2)
 
 
+def test_one_of_several_numbers_of_axes():
+    for x in (A, A[0], A > 1, A[0] > 1):
+        assert tensor(x, "g", ndim=(1, 2)).tolist() == x.astype(float).tolist()
+    for x in (A[None], 3.0):
+        with pytest.raises(ValueError, match=r"^g must have 1 or 2 axes, got shape"):
+            tensor(x, "g", ndim=(1, 2))
+
+
 def nested():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -376,6 +384,11 @@ def test_symmetric_matrices():
         assert isinstance(t, torch.Tensor) and t.dtype == torch.float64 and t.tolist() == K.tolist()
     assert symmetric(np.zeros((2, 2)), "K").tolist() == [[0, 0], [0, 0]]
     symmetric(K + 1e-5 * corner, "K")  # single precision
+    large = np.eye(600)
+    large[599, 2] = 0.25  # far from the diagonal, in the last of several parts
+    for given in (large, large.T):
+        with pytest.raises(ValueError, match=r"^K must be symmetric: the largest difference of two entries is 0.25"):
+            square(given, "K")
     for bad, message in {
         "not symmetric": (K + 1e-3 * corner, "must be symmetric: the largest difference of two entries is 0.001"),
         "not square": (np.ones((2, 3)), r"must be a square matrix, got shape \(2, 3\)"),
