@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,9 +12,11 @@ import torch
 
 from ._checks import Array, like, number, precision, square, tensor
 
-__all__ = ["Interpolator", "Kernel", "SingularKernelError", "Solve"]
+__all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve"]
 
 _LEVERAGE = {torch.float64: 1e-10, torch.float32: 1e-5}  # below it a sample is no news beside the others
+_BLOCK = 192  # rows of a matrix that are worked on at a time
+_ROWS = 2**26  # entries of kernel rows that are asked for at a time: half a gigabyte
 
 
 class Kernel(Protocol):
@@ -19,7 +24,8 @@ class Kernel(Protocol):
 
     Three attributes are read where a kernel has them: ``d``, the dimension of a sample; ``n_features``, which bounds
     the rank of its matrices; and ``dtype``, the precision in which they are computed (default: that of the matrix that
-    ``gram`` returns).
+    ``gram`` returns). The matrix is overwritten by the fit: a kernel that keeps it must return a copy, or a read-only
+    array.
     """
 
     def gram(self, A: Array, B: Array, /) -> Array:
@@ -40,35 +46,138 @@ class SingularKernelError(ValueError):
         self.rows = rows or []
 
 
+class Evaluation:
+    r"""Predictions, alignments and stabilities at queries, all from one kernel matrix of queries and samples.
+
+    `Interpolator.at` and `Solve.at` make it. Each attribute is computed when it is first read, and kept. The kernel
+    rows of the queries are computed once and kept where they take at most half a gigabyte. Those of more queries are
+    computed in pieces and dropped: once for all of ``predictions``, ``own`` and ``own_stability``, and once more for
+    ``alignment``. Queries must not be changed before the last attribute is read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> at = Solve(np.array([[2.0, 1.0], [1.0, 2.0]]), [1.0, -1.0]).at(np.array([[1.0, 0.5], [0.5, 1.0]]))
+    >>> at.predictions.round(9), at.own.round(9), at.own_stability.round(9)
+    (array([ 0.5, -0.5]), array([0.5, 0.5]), array([ 0.75, -0.75]))
+    """
+
+    def __init__(self, solve: Solve, Q: Array, rows: Callable[[Array], torch.Tensor], kind: Array):
+        self._solve, self._Q, self._ask, self._kind = solve, Q, rows, kind
+
+    @cached_property
+    def _all_rows(self) -> torch.Tensor:
+        return self._ask(self._Q)
+
+    def _pieces(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The kernel rows: all of them, which are kept, or in pieces, which are not."""
+        step = max(1, _ROWS // len(self._solve.g))
+        if len(self._Q) <= step:
+            yield slice(None), self._all_rows
+            return
+        for start in range(0, len(self._Q), step):
+            part = slice(start, start + step)
+            yield part, self._ask(self._Q[part])
+
+    @cached_property
+    def _pass(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Predictions and, of as many queries as samples, own alignments: what one pass over the rows gives."""
+        solve, q = self._solve, len(self._Q)
+        predictions = solve.g.new_empty(q, *solve.g.shape[1:])
+        own = solve.g.new_empty(q) if q == len(solve.g) else None
+        for part, rows in self._pieces():
+            predictions[part] = rows @ solve.coefficients
+            if own is not None:
+                own[part] = torch.einsum("ij,ij->i", rows, solve._inverse[part])
+        return predictions, own
+
+    @cached_property
+    def _alignment(self) -> torch.Tensor:
+        F = self._solve.g.new_empty(len(self._Q), len(self._solve.g))
+        for part, rows in self._pieces():
+            torch.mm(rows, self._solve._inverse, out=F[part])
+        return F
+
+    @property
+    def _own(self) -> torch.Tensor:
+        own = self._pass[1]
+        if own is None:
+            raise ValueError(
+                "own pairs query i with training sample i: "
+                f"there must be {len(self._solve.g)} queries, got {len(self._Q)}"
+            )
+        return own
+
+    @cached_property
+    def predictions(self) -> Array:
+        """Predictions f(z), shape (q,), or (q, outputs) of labels with columns; the kind of the queries."""
+        return like(self._pass[0], self._kind)
+
+    @cached_property
+    def alignment(self) -> Array:
+        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); the kind of the queries."""
+        return like(self._alignment, self._kind)
+
+    @cached_property
+    def stability(self) -> Array:
+        """Changes f(z) - f_{-i}(z) when sample i is left out, for every ridge; the kind of the queries.
+
+        Shape (q, n), or (q, n, outputs) of labels with columns.
+        """
+        return like(_times(self._alignment, self._solve._residuals), self._kind)
+
+    @cached_property
+    def own(self) -> Array:
+        """Alignments F(q_i, z_i) of query i with sample i, shape (n,), for as many queries as samples.
+
+        They take O(n^2) operations beside the kernel rows, while the diagonal of ``alignment`` takes O(n^3). With the
+        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` when q is not n.
+        """
+        return like(self._own, self._kind)
+
+    @cached_property
+    def own_stability(self) -> Array:
+        """Changes f(q_i) - f_{-i}(q_i), shape (n,) or (n, outputs), for as many queries as samples.
+
+        O(n^2) operations beside the kernel rows. A ``ValueError`` when q is not n.
+        """
+        return like(_times(self._own, self._solve._residuals), self._kind)
+
+
 class Solve:
     r"""The interpolator of least norm, or the ridge regression, that a kernel matrix and labels define.
 
     It holds no samples and no kernel: its methods take **kernel rows** k(Q, Z), shape (q, n), of queries Q with the
     training samples Z, never the queries themselves (for these: `Interpolator`). One kernel matrix of a large training
-    set so serves all smaller ones, and one set of rows serves predictions and alignments. One Cholesky factorization
-    in float64 serves predictions, all alignments, all stabilities and all leave-one-out residuals.
+    set so serves all smaller ones, and one set of rows serves predictions and alignments. One inverse in float64
+    serves predictions, all alignments, all stabilities and all leave-one-out residuals.
 
     Parameters
     ----------
     K : array or tensor, shape (n, n)
         Kernel matrix k(Z, Z) of the training samples.
-    g : array or tensor, shape (n,)
-        Training labels.
+    g : array or tensor, shape (n,) or (n, outputs)
+        Training labels; several columns are several regressions with one kernel.
     ridge : float
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
     dtype : torch.dtype, numpy dtype or str, optional
         The precision in which `K` was computed, ``"float32"`` or ``"float64"``; default: that of `K`, and never a finer
         one. Single precision makes the test for singularity stricter: a float64 matrix that was computed in float32,
         such as those of features in float32, must be declared here.
+    overwrite : bool
+        Whether `K`, if it is a float64 matrix that can be written to, may be used up, also by a fit that fails: the
+        inverse takes its place, and nothing else of its size is made. Default: copies are made.
+    progress : bool or callable
+        True prints the share of the work that is done; a callable is called with it, a number from 0 to 1.
 
     Attributes
     ----------
     K : tensor, shape (n, n)
-        The kernel matrix (without ridge), float64, a copy.
-    g : tensor, shape (n,)
+        The kernel matrix (without ridge), float64, a copy; none with `overwrite`.
+    g : tensor, shape (n,) or (n, outputs)
         The labels, float64, a copy.
     ridge : float
-    coefficients : tensor, shape (n,)
+    coefficients : tensor, shape (n,) or (n, outputs)
         :math:`(K + \lambda I)^{-1} g`.
 
     Raises
@@ -90,43 +199,60 @@ class Solve:
     - held-out residual :math:`g_i - f_{-i}(z_i) = [M g]_i / M_{ii}`;
     - stability :math:`S_{z_i}(z) = f(z) - f_{-i}(z) = F(z, z_i) [M g]_i / M_{ii}`.
 
+    The fit takes n^3 multiplications and additions. Its matrices are M alone with `overwrite`; else M, the copy of K,
+    and the K that was given. Beside them it needs fewer than a thousand rows of n numbers. Only a matrix without
+    Cholesky factor takes more: its eigenvectors tell which samples are at fault.
+
     Examples
     --------
     >>> import numpy as np
     >>> K, rows = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1.0, 2.0]])
-    >>> Solve(K, [1.0, -1.0]).predict(rows)
+    >>> Solve(K, [1.0, -1.0]).predict(rows).round(12)
     array([-1.])
+    >>> Solve(K, np.eye(2)).predict(rows).argmax(axis=1)  # a column of labels for each class
+    array([1])
     """
 
-    def __init__(self, K: Array, g: Array, *, ridge: float = 0.0, dtype: Any = None):
-        device = K.device if isinstance(K, torch.Tensor) else torch.device("cpu")
-        matrix = square(K, "K", device=device)
-        self.ridge = _checked_ridge(ridge)
-        self.g = _checked_labels(g, len(matrix)).to(device, copy=True)
-        least = _LEVERAGE[_judged_in(K, dtype)]
-        _refuse_indefinite(matrix, self.ridge)
-        system = matrix
-        if self.ridge > 0:
-            system = matrix.clone()
-            system.diagonal().add_(self.ridge)
-        self._factor, info = torch.linalg.cholesky_ex(system)
-        if int(info) == 0:
-            M = torch.cholesky_inverse(self._factor)
-            self._diagonal = M.diagonal().clone()
-            del M
-            leverage = 1 / (self._diagonal * system.diagonal())
-        else:
-            leverage = _leverage_by_eigenvalues(system, self.ridge, least)
-        low = ~(leverage > least)
-        if int(info) != 0 or bool(low.any()):
-            raise _singular(low.nonzero().flatten().tolist(), self.ridge)
-        self.coefficients = torch.cholesky_solve(self.g[:, None], self._factor)[:, 0]
+    def __init__(
+        self,
+        K: Array,
+        g: Array,
+        *,
+        ridge: float = 0.0,
+        dtype: Any = None,
+        overwrite: bool = False,
+        progress: bool | Callable[[float], object] = False,
+    ):
+        tell = _reporter(progress)
+        system = System(K, ridge=ridge, dtype=dtype, overwrite=overwrite)
+        self.ridge, A = system.ridge, system.matrix
+        self.g, self._kind = checked_labels(g, len(A)).to(A.device, copy=True), g
+        if not overwrite:
+            self.K = A.clone()
+        system.factor(tell)
+        y = torch.linalg.solve_triangular(A, self.g.view(len(A), -1), upper=False)
+        self.coefficients = torch.linalg.solve_triangular(A.T, y, upper=True).view(self.g.shape)
+        _invert(A, tell)
+        self._inverse, self._diagonal = A, A.diagonal().clone()
+        system.refuse_singular(self._diagonal)
         if not torch.isfinite(self.coefficients).all():
             raise ValueError("g is too large for K: the coefficients overflow float64")
-        self.K, self._kind = matrix.clone(), g
 
-    def _rows(self, rows: Array) -> torch.Tensor:
-        return tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device)
+    def at(self, rows: Array) -> Evaluation:
+        """Predictions, alignments and stabilities at queries, from their kernel rows.
+
+        Parameters
+        ----------
+        rows : array or tensor, shape (q, n)
+            Kernel rows k(Q, Z) of the queries. They are not copied.
+
+        Returns
+        -------
+        Evaluation
+            ``.predictions``, ``.alignment``, ``.stability``; of the rows of n queries, ``.own`` and
+            ``.own_stability``.
+        """
+        return Evaluation(self, tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device), _same, rows)
 
     def predict(self, rows: Array) -> Array:
         """Predictions f(z) at queries, from their kernel rows.
@@ -138,9 +264,9 @@ class Solve:
 
         Returns
         -------
-        array or tensor, shape (q,), the kind of `rows`
+        array or tensor, shape (q,) or (q, outputs), the kind of `rows`
         """
-        return like(self._rows(rows) @ self.coefficients, rows)
+        return self.at(rows).predictions
 
     def alignment(self, rows: Array) -> Array:
         """Feature alignments F(z, z_i) of queries z with all training samples, from the queries' kernel rows.
@@ -153,10 +279,9 @@ class Solve:
         Returns
         -------
         array or tensor, shape (q, n), the kind of `rows`
-            ``[k(z, Z) (K + ridge I)^{-1}]_i``. With the rows of the n spurious queries, its diagonal holds
-            F(z_i^s, z_i).
+            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For its diagonal alone, `at` is faster.
         """
-        return like(torch.cholesky_solve(self._rows(rows).T, self._factor).T, rows)
+        return self.at(rows).alignment
 
     def stability(self, rows: Array) -> Array:
         """Changes f(z) - f_{-i}(z) of the predictions at queries when training sample i is left out.
@@ -168,19 +293,18 @@ class Solve:
 
         Returns
         -------
-        array or tensor, shape (q, n), the kind of `rows`
+        array or tensor, shape (q, n) or (q, n, outputs), the kind of `rows`
             Exact for every ridge; no refit is done.
         """
-        moved = torch.cholesky_solve(self._rows(rows).T, self._factor).T * self._residuals
-        return like(moved, rows)
+        return self.at(rows).stability
 
     @property
     def _residuals(self) -> torch.Tensor:
-        return self.coefficients / self._diagonal
+        return self.coefficients / self._diagonal.view(-1, *[1] * (self.g.ndim - 1))
 
     @property
     def loo_residuals(self) -> Array:
-        """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,), the kind of the labels."""
+        """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,) or (n, outputs), the kind of the labels."""
         return like(self._residuals, self._kind)
 
     @property
@@ -199,20 +323,25 @@ class Interpolator:
 
     Parameters
     ----------
-    kernel : Kernel
-        Anything with ``gram(A, B)``: `RandomFeatures`, `TangentFeatures`, ...
+    kernel : Kernel or callable
+        Anything with ``gram(A, B)``: `RandomFeatures`, `TangentFeatures`, ...; or a callable (A, B) -> kernel matrix,
+        such as the kernels of scikit-learn. See Notes.
     Z : array or tensor, shape (n, d)
         Training samples; a copy is kept.
-    g : array or tensor, shape (n,)
-        Training labels.
+    g : array or tensor, shape (n,) or (n, outputs)
+        Training labels; several columns are several regressions with one kernel.
     ridge : float
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
+    progress : bool or callable
+        As for `Solve`, of the fit that follows the kernel matrix.
 
     Attributes
     ----------
     solve : Solve
         What takes kernel rows in place of queries.
-    K, g, ridge, coefficients
+    K : tensor, shape (n, n)
+        The kernel matrix, computed anew at each access: the fit overwrites it.
+    g, ridge, coefficients
         As for `Solve`.
 
     Raises
@@ -221,36 +350,68 @@ class Interpolator:
         As for `Solve`; samples of another dimension than the kernel's.
     SingularKernelError
         As for `Solve`; more samples than features, at ridge 0.
+
+    Notes
+    -----
+    The kernel is asked for two matrices, k(Z, Z) and k(Q, Z), always with two arguments. The fit overwrites the first:
+    a kernel that keeps it must return a copy, or a read-only array. scikit-learn's ``WhiteKernel`` is zero between two
+    sets, even equal ones: ``WhiteKernel()(Z)`` is the identity, ``WhiteKernel()(Z, Z)`` is zero. In a sum of kernels it
+    therefore has no effect here; its noise level is a `ridge`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> m = Interpolator(lambda A, B: (1 + A @ B.T) ** 2, np.array([[0.0], [1.0], [2.0]]), [0.0, 1.0, 4.0])
+    >>> at = m.at(np.array([[3.0], [-1.0], [4.0]]))
+    >>> at.predictions.round(9), at.own.round(9)
+    (array([ 9.,  1., 16.]), array([ 1., -3.,  6.]))
     """
 
-    def __init__(self, kernel: Kernel, Z: Array, g: Array, *, ridge: float = 0.0):
-        if not callable(getattr(kernel, "gram", None)):
-            raise ValueError(f"kernel must have a method gram(A, B), got {type(kernel).__name__}")
+    def __init__(
+        self,
+        kernel: Any,
+        Z: Array,
+        g: Array,
+        *,
+        ridge: float = 0.0,
+        progress: bool | Callable[[float], object] = False,
+    ):
+        gram = getattr(kernel, "gram", None)
+        gram = gram if callable(gram) else kernel
+        if isinstance(kernel, type) or not callable(gram):
+            raise ValueError(
+                f"kernel must have a method gram(A, B), or be a callable (A, B) -> matrix, got {type(kernel).__name__}"
+            )
         z = tensor(Z, "Z", ndim=2, columns=getattr(kernel, "d", None))
         n, self._d = z.shape
-        ridge = _checked_ridge(ridge)
-        _checked_labels(g, n)
+        ridge = checked_ridge(ridge)
+        checked_labels(g, n)
+        _reporter(progress)
         dtype = getattr(kernel, "dtype", None)
         dtype = None if dtype is None else precision(dtype, "kernel.dtype")
         if ridge == 0:
             _refuse_too_many(n, getattr(kernel, "n_features", None))
             _refuse_equal(z)
-        self.kernel = kernel
+        self.kernel, self._kernel = kernel, gram
         self.Z: Array = Z.detach().clone() if isinstance(Z, torch.Tensor) else np.array(Z)
-        K = kernel.gram(self.Z, self.Z)
-        if np.shape(K) != (n, n):
-            raise ValueError(f"K = kernel.gram(Z, Z) must have shape {(n, n)}, got {np.shape(K)}")
-        self.solve = Solve(K, g, ridge=ridge, dtype=dtype)
-        self.K, self.g, self.ridge = self.solve.K, self.solve.g, ridge
-        self.coefficients = self.solve.coefficients
+        self.solve = Solve(self._gram(), g, ridge=ridge, dtype=dtype, overwrite=True, progress=progress)
+        self.g, self.ridge, self.coefficients = self.solve.g, ridge, self.solve.coefficients
 
     @staticmethod
-    def from_gram(K: Array, g: Array, *, ridge: float = 0.0, dtype: Any = None) -> Solve:
+    def from_gram(
+        K: Array,
+        g: Array,
+        *,
+        ridge: float = 0.0,
+        dtype: Any = None,
+        overwrite: bool = False,
+        progress: bool | Callable[[float], object] = False,
+    ) -> Solve:
         """Fit on a kernel matrix computed beforehand: another name for `Solve`, whose methods take kernel rows.
 
         Parameters
         ----------
-        K, g, ridge, dtype
+        K, g, ridge, dtype, overwrite, progress
             As for `Solve`.
 
         Returns
@@ -262,12 +423,43 @@ class Interpolator:
         ValueError, SingularKernelError
             As for `Solve`.
         """
-        return Solve(K, g, ridge=ridge, dtype=dtype)
+        return Solve(K, g, ridge=ridge, dtype=dtype, overwrite=overwrite, progress=progress)
+
+    def _ask(self, A: Array) -> Array:
+        return self._kernel(A, self.Z)
+
+    def _gram(self) -> Array:
+        K, n = self._ask(self.Z), len(self.Z)
+        if np.shape(K) != (n, n):
+            raise ValueError(f"K = kernel.gram(Z, Z) must have shape {(n, n)}, got {np.shape(K)}")
+        return K
 
     def _rows(self, Q: Array) -> torch.Tensor:
+        rows = tensor(self._ask(Q), "kernel.gram(Q, Z)", ndim=2, columns=len(self.g), device=self.g.device)
+        if len(rows) != len(Q):
+            raise ValueError(f"kernel.gram(Q, Z) must have a row for each of {len(Q)} queries, got {len(rows)}")
+        return rows
+
+    @property
+    def K(self) -> torch.Tensor:
+        """The kernel matrix of the training samples, float64, shape (n, n), computed anew."""
+        return tensor(self._gram(), "kernel.gram(Z, Z)", ndim=2, device=self.g.device)
+
+    def at(self, Q: Array) -> Evaluation:
+        """Predictions, alignments and stabilities at the rows of `Q`, all from one kernel matrix.
+
+        Parameters
+        ----------
+        Q : array or tensor, shape (q, d)
+            Queries.
+
+        Returns
+        -------
+        Evaluation
+            ``.predictions``, ``.alignment``, ``.stability``; of n queries, ``.own`` and ``.own_stability``.
+        """
         tensor(Q, "Q", ndim=2, columns=self._d)
-        rows = self.kernel.gram(Q, self.Z)
-        return tensor(rows, "kernel.gram(Q, Z)", ndim=2, columns=len(self.g), device=self.g.device)
+        return Evaluation(self.solve, Q if isinstance(Q, torch.Tensor) else np.asarray(Q), self._rows, Q)
 
     def predict(self, Q: Array) -> Array:
         """Predictions f(z) at the rows of `Q`.
@@ -279,9 +471,9 @@ class Interpolator:
 
         Returns
         -------
-        array or tensor, shape (q,), the kind of `Q`
+        array or tensor, shape (q,) or (q, outputs), the kind of `Q`
         """
-        return like(self.solve.predict(self._rows(Q)), Q)
+        return self.at(Q).predictions
 
     def alignment(self, Q: Array) -> Array:
         """Feature alignments F(z, z_i) of the rows z of `Q` with all training samples.
@@ -294,9 +486,9 @@ class Interpolator:
         Returns
         -------
         array or tensor, shape (q, n), the kind of `Q`
-            ``[k(z, Z) (K + ridge I)^{-1}]_i``. With Q the n spurious queries, its diagonal holds F(z_i^s, z_i).
+            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For F(z_i^s, z_i) alone, `at` is faster.
         """
-        return like(self.solve.alignment(self._rows(Q)), Q)
+        return self.at(Q).alignment
 
     def stability(self, Q: Array) -> Array:
         """Changes f(z) - f_{-i}(z) of the predictions at the rows of `Q` when training sample i is left out.
@@ -308,14 +500,14 @@ class Interpolator:
 
         Returns
         -------
-        array or tensor, shape (q, n), the kind of `Q`
+        array or tensor, shape (q, n) or (q, n, outputs), the kind of `Q`
             Exact for every ridge; no refit is done.
         """
-        return like(self.solve.stability(self._rows(Q)), Q)
+        return self.at(Q).stability
 
     @property
     def loo_residuals(self) -> Array:
-        """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,), the kind of the labels."""
+        """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,) or (n, outputs), the kind of the labels."""
         return self.solve.loo_residuals
 
     @property
@@ -327,12 +519,110 @@ class Interpolator:
         return self.solve.perp_norms
 
 
-def _checked_ridge(ridge: Any) -> float:
+class System:
+    """A kernel matrix with its ridge, checked, and its Cholesky factor in its place: what `Solve` and `nested` share.
+
+    ``matrix`` holds K until `factor`, and then the factor in its lower triangle. With `overwrite` it is the K that was
+    given, where that is possible; else a copy.
+    """
+
+    def __init__(self, K: Array, *, ridge: float, dtype: Any, overwrite: bool = False):
+        device = K.device if isinstance(K, torch.Tensor) else torch.device("cpu")
+        matrix = square(K, "K", device=device)
+        self.ridge, self._least = checked_ridge(ridge), _LEVERAGE[_judged_in(K, dtype)]
+        _refuse_indefinite(matrix, self.ridge)
+        self.matrix = matrix if overwrite else matrix.clone()
+
+    def factor(self, tell: Callable[[float], object]) -> None:
+        """Add the ridge and factor; a matrix without factor is a `SingularKernelError`."""
+        self.matrix.diagonal().add_(self.ridge)
+        self._diagonal = self.matrix.diagonal().clone()
+        if not _factor(self.matrix, tell):
+            system = self.matrix.triu_(1)  # the strict upper triangle is still that of K
+            system = system.add_(system.T.clone())
+            system.diagonal().copy_(self._diagonal)
+            leverage = _leverage_by_eigenvalues(system, self.ridge, self._least)
+            raise _singular((~(leverage > self._least)).nonzero().flatten().tolist(), self.ridge)
+
+    def refuse_singular(self, inverse_diagonal: torch.Tensor) -> None:
+        """Raise a `SingularKernelError` where the diagonal of the inverse shows samples that depend on others."""
+        low = ~(1 / (inverse_diagonal * self._diagonal) > self._least)
+        if bool(low.any()):
+            raise _singular(low.nonzero().flatten().tolist(), self.ridge)
+
+
+def _factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
+    """Put the Cholesky factor of `A` in its lower triangle, and leave the strict upper one; False if there is none.
+
+    Column block J of the factor follows from those before it: ``L_J = (A_J - L_{<J} L_{J,<J}^T) L_JJ^{-T}``.
+    """
+    n = len(A)
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        before, block, below = A[start:end, :start], A[start:end, start:end], A[end:, start:end]
+        corner, info = torch.linalg.cholesky_ex(block - before @ before.T)
+        if int(info):
+            return False
+        below.addmm_(A[end:, :start], before.T, alpha=-1)
+        below.copy_(torch.linalg.solve_triangular(corner.T, below, upper=True, left=False))
+        block.copy_(block.triu(1) + corner)
+        done = end / n
+        tell((3 * done**2 - 2 * done**3) / 3)
+    return True
+
+
+def _invert(A: torch.Tensor, tell: Callable[[float], object]) -> None:
+    """Put the inverse of L L^T in the place of `A`, whose lower triangle is L.
+
+    From the last block to the first. With J the rows of a block, W = (L_{>J,J} L_JJ^{-1})^T and M the inverse that
+    belongs to the samples after J and is there already, block inversion gives -W M beside M and
+    (L_JJ L_JJ^T)^{-1} + W M W^T before it.
+    """
+    n = len(A)
+    for start in reversed(range(0, n, _BLOCK)):
+        end = min(start + _BLOCK, n)
+        corner = A[start:end, start:end].tril()
+        W = torch.linalg.solve_triangular(corner.T, A[end:, start:end].T, upper=True)
+        beside = W @ A[end:, end:]
+        A[start:end, start:end] = torch.cholesky_inverse(corner).addmm_(beside, W.T)
+        A[start:end, end:] = beside.neg_()
+        A[end:, start:end] = beside.T
+        tell((1 + 2 * (1 - start / n) ** 3) / 3)
+
+
+def _same(rows: torch.Tensor) -> torch.Tensor:
+    return rows
+
+
+def _times(F: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+    """Alignments, whose last axis is the sample, times its residual, or its residuals of all outputs."""
+    return F * residuals if residuals.ndim == 1 else F[..., None] * residuals
+
+
+def _reporter(progress: Any) -> Callable[[float], object]:
+    if callable(progress):
+        return progress
+    if not isinstance(progress, bool):
+        raise ValueError(f"progress must be True, False or a callable, got {type(progress).__name__}")
+    return _print_share if progress else _silent
+
+
+def _print_share(share: float) -> None:
+    print(f"\rfit: {share:4.0%}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
+
+
+def _silent(share: float) -> None:
+    pass
+
+
+def checked_ridge(ridge: Any) -> float:
+    """Return a ridge as a nonnegative ``float``."""
     return number(ridge, "ridge", least=0.0)
 
 
-def _checked_labels(g: Array, n: int) -> torch.Tensor:
-    labels = tensor(g, "g", ndim=1)
+def checked_labels(g: Array, n: int) -> torch.Tensor:
+    """Return the labels of n samples, in one or several columns, as a float64 tensor."""
+    labels = tensor(g, "g", ndim=(1, 2))
     if len(labels) != n:
         raise ValueError(f"g must have one label a sample: {n} samples, {len(labels)} labels")
     return labels
@@ -365,11 +655,13 @@ def _refuse_equal(z: torch.Tensor) -> None:
 
 def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
     """Refuse what no kernel matrix has, as far as entries tell: k(x, x) < 0, k(x, y)^2 > k(x, x) k(y, y)."""
-    own, excess = K.diagonal(), K.abs()
-    rounding = 1e-4 * excess.max()
+    own = K.diagonal()
+    rounding = 1e-4 * max(-float(K.amin()), float(K.amax()))
     roots = own.clamp(min=0).sqrt()
-    excess.sub_(torch.outer(roots, roots))
-    rows = ((own < 0) | (excess > rounding).any(dim=1)).nonzero().flatten().tolist()
+    bad = own < 0
+    for rows, some, found in zip(*(x.split(64) for x in (K, roots, bad)), strict=True):
+        found |= (rows.abs().sub_(torch.outer(some, roots)) > rounding).any(dim=1)
+    rows = bad.nonzero().flatten().tolist()
     if rows:
         raise SingularKernelError(
             f"K is not positive semidefinite, so not a kernel matrix: rows {_some(rows)} have a negative entry on its "

@@ -2,6 +2,10 @@
 
 import inspect
 import itertools
+import os
+import pickle
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import spurlib as sl
+from spurlib import interpolation
 from spurlib.interpolation import Solve
 
 
@@ -240,7 +245,9 @@ BAD = {
     "Z holds NaN": (np.where(Z_OK > 30, np.nan, Z_OK), G_OK, {}),
     "Z holds NaN or inf": (np.where(Z_OK > 30, -np.inf, Z_OK), G_OK, {}),
     "g must have one label a sample: 4 samples, 3 labels": (Z_OK, G_OK[:3], {}),
-    "g must have 1 axes": (Z_OK, G_OK[:, None], {}),
+    "g must have 1 or 2 axes": (Z_OK, G_OK[:, None, None], {}),
+    "g must have one label a sample: 4 samples, 1 labels": (Z_OK, G_OK[None], {}),
+    "progress must be True, False or a callable, got str": (Z_OK, G_OK, {"progress": "yes"}),
     "g holds NaN": (Z_OK, G_OK * np.nan, {}),
     "g is empty": (Z_OK, [], {}),
     "g must be an array": (Z_OK, ["a", "b", "c", "d"], {}),
@@ -283,7 +290,7 @@ def test_bad_queries():
     spy = Spy()
     m = sl.Interpolator(spy, Z_OK, G_OK)
     calls = spy.calls
-    for method in (m.predict, m.alignment, m.stability):
+    for method in (m.at, m.predict, m.alignment, m.stability):
         for message, Q in {
             "Q must have 3 columns": np.ones((2, 4)),
             "Q must have 2 axes": np.ones(3),
@@ -294,14 +301,255 @@ def test_bad_queries():
                 method(Q)
     assert spy.calls == calls
     solve = sl.Interpolator.from_gram(10 * np.eye(4), G_OK)
-    for method in (solve.predict, solve.alignment, solve.stability):
+    for method in (solve.at, solve.predict, solve.alignment, solve.stability):
         with pytest.raises(ValueError, match=r"^rows must have 4 columns"):
             method(np.ones((2, 3)))
 
 
-def test_a_kernel_needs_a_gram():
-    with pytest.raises(ValueError, match="kernel must have a method gram"):
-        sl.Interpolator(np.eye(4), Z_OK, G_OK)
+@pytest.mark.parametrize("kernel", [np.eye(4), None, "rbf", Spy])
+def test_a_kernel_needs_a_gram(kernel):
+    with pytest.raises(ValueError, match=r"^kernel must have a method gram\(A, B\), or be a callable"):
+        sl.Interpolator(kernel, Z_OK, G_OK)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("name", ["rf tanh", "ntk relu", "monomials"])
+def test_own_is_the_diagonal_and_its_stability_a_refit(name, ridge):
+    kernel, Z, g, Q, Phi, PhiQ = problem(name, q=14)
+    m = sl.Interpolator(kernel, Z, g, ridge=ridge)
+    at = m.at(Q)
+    assert_close(at.own, np.diag(m.alignment(Q)))
+    theta = refit(Phi, g, ridge)
+    left_out = np.array([refit(without(Phi, i), without(g, i), ridge) for i in range(len(g))])
+    assert_close(at.own_stability, PhiQ @ theta - np.einsum("ip,ip->i", PhiQ, left_out))
+
+
+def test_the_larger_matrices_are_as_exact_as_the_small_ones():
+    # more than two blocks: k(x, y) = r^|x - y| of neighbours on a line has a known inverse of three diagonals
+    n, r = 700, 0.6
+    K = r ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    inverse = (np.diag(np.full(n, 1 + r**2)) - r * (np.eye(n, k=1) + np.eye(n, k=-1))) / (1 - r**2)
+    inverse[0, 0] = inverse[-1, -1] = 1 / (1 - r**2)
+    rows, g = np.random.default_rng(0).standard_normal((2, n, n))
+    solve = Solve(K, g)
+    assert_close(solve.alignment(rows), rows @ inverse, 1e-13)
+    assert_close(solve.predict(rows), rows @ inverse @ g, 1e-13)
+    assert_close(solve.perp_norms, 1 / np.diag(inverse), 1e-13)
+    assert_close(solve.at(rows).own, np.einsum("ij,ij->i", rows, inverse), 1e-13)
+
+
+def test_a_dependent_sample_of_a_larger_matrix_is_named():
+    # the factor fails in the third block, when the first two have been overwritten
+    Z, g = clean(0, n=600)
+    Z[550] = Z[41]
+    K = sl.RandomFeatures("tanh", d=20, k=900).gram(Z)
+    for overwrite in (False, True):
+        with pytest.raises(sl.SingularKernelError) as caught:
+            Solve(K, g, overwrite=overwrite)
+        assert caught.value.rows == [41, 550]
+
+
+class Counted:
+    """A kernel that counts how often it is asked, and for how many rows at most."""
+
+    def __init__(self, kernel):
+        self.kernel, self.calls, self.most = kernel, 0, 0
+
+    def gram(self, A, B):
+        self.calls, self.most = self.calls + 1, max(self.most, len(A))
+        return self.kernel.gram(A, B)
+
+
+def read(at):
+    return [at.predictions, at.alignment, at.stability, at.own, at.own_stability]
+
+
+def test_one_kernel_matrix_serves_all_at_the_queries():
+    kernel, Z, g, Q, _, _ = problem("rf tanh", q=14)
+    counted = Counted(kernel)
+    m = sl.Interpolator(counted, Z, g)
+    assert counted.calls == 1
+    read(m.at(Q)), m.solve.at(kernel.gram(Q, Z))
+    assert counted.calls == 2
+    for method in (m.predict, m.alignment, m.stability):
+        method(Q)
+    assert counted.calls == 5
+    m.at(Q)
+    assert counted.calls == 5  # nothing is computed before it is read
+
+
+def test_many_queries_are_asked_for_in_pieces(monkeypatch):
+    kernel, Z, g, Q, _, _ = problem("rf tanh", q=14)
+    counted = Counted(kernel)
+    m = sl.Interpolator(counted, Z, g)
+    whole, rows = read(m.at(Q)), kernel.gram(Q, Z)
+    monkeypatch.setattr(interpolation, "_ROWS", 4 * 14)
+    counted.calls = counted.most = 0
+    at = m.at(Q)
+    assert_close(at.predictions, whole[0])
+    assert_close(at.own, whole[3])
+    assert_close(at.own_stability, whole[4])
+    assert (counted.calls, counted.most) == (4, 4)  # one pass, and no more than four rows at a time
+    for pieces in (read(at), read(m.solve.at(rows))):
+        for one, other in zip(pieces, whole, strict=True):
+            assert_close(one, other)
+    assert (counted.calls, counted.most) == (8, 4)
+
+
+def test_own_needs_a_query_for_each_sample():
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    for at in (sl.Interpolator(kernel, Z, g).at(Q), Solve(kernel.gram(Z), g).at(kernel.gram(Q, Z))):
+        for name in ("own", "own_stability"):
+            with pytest.raises(ValueError, match=r"^own pairs query i .* there must be 14 queries, got 6"):
+                getattr(at, name)
+        assert at.predictions.shape == (6,)
+
+
+def test_evaluations_keep_kinds_and_pickle():
+    kernel, Z, g, Q, _, _ = problem("rf tanh", q=14)
+    m = sl.Interpolator(kernel, Z, g)
+    for x in read(m.at(torch.from_numpy(Q))):
+        assert isinstance(x, torch.Tensor) and x.dtype == torch.float64
+    for x in read(m.at(Q.tolist())):
+        assert isinstance(x, np.ndarray)
+    m = sl.Interpolator(Monomials(), Z, g)
+    at = pickle.loads(pickle.dumps(m.at(Q)))
+    for one, other in zip(read(at), read(m.at(Q)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# Labels with several columns ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+@pytest.mark.parametrize("outputs", [1, 3, 14])
+def test_columns_of_labels_are_regressions_of_their_own(outputs, ridge):
+    kernel, Z, _, Q, _, _ = problem("rf tanh", q=14)
+    G = np.random.default_rng(1).standard_normal((14, outputs))
+    m = sl.Interpolator(kernel, Z, G, ridge=ridge)
+    alone = [sl.Interpolator(kernel, Z, g, ridge=ridge) for g in G.T]
+    assert m.stability(Q).shape == (14, 14, outputs) and m.coefficients.shape == m.g.shape == (14, outputs)
+    assert_close(m.predict(Q), np.stack([one.predict(Q) for one in alone], axis=-1))
+    assert_close(m.loo_residuals, np.stack([one.loo_residuals for one in alone], axis=-1))
+    assert_close(m.stability(Q), np.stack([one.stability(Q) for one in alone], axis=-1))
+    assert_close(m.at(Q).own_stability, np.stack([one.at(Q).own_stability for one in alone], axis=-1))
+    np.testing.assert_allclose(m.alignment(Q), alone[0].alignment(Q), atol=1e-12)
+
+
+def test_classes_by_argmax():
+    generator = np.random.default_rng(0)
+    centers = 3 * generator.standard_normal((10, 8))
+    classes = np.arange(60) % 10
+    Z, Q = centers[classes] + generator.standard_normal((2, 60, 8)) / 2
+    for labels in (np.eye(10)[classes], np.eye(10)[classes] == 1):
+        f = sl.Interpolator(sl.RandomFeatures("relu", d=8, k=2000), Z, labels).predict(Q)
+        assert f.shape == (60, 10) and np.mean(f.argmax(axis=1) == classes) > 0.9
+
+
+# In place -------------------------------------------------------------------------------------------------------------
+
+MEMORY = """
+from pathlib import Path
+import torch
+from spurlib.interpolation import Solve
+
+def kilobytes(what):
+    return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0])
+
+n, r = 4000, 0.6
+line = torch.arange(n)
+Solve(torch.eye(300), torch.ones(300))  # libraries are loaded
+for overwrite in (True, False):
+    K = torch.empty(n, n, dtype=torch.float64)
+    for i in range(n):
+        K[i] = r ** (line - i).abs()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = kilobytes("VmRSS")
+    solve = Solve(K.numpy(), line.double(), overwrite=overwrite)
+    solve.predict(K[:10]), solve.perp_norms
+    print((kilobytes("VmHWM") - before) * 2**10 / (8 * n * n))
+    del solve, K
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell peaks of memory")
+def test_a_fit_in_place_takes_little_more_than_its_matrix():
+    told = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True).stdout
+    in_place, copied = map(float, told.split())
+    assert in_place < 0.3
+    assert copied > 1.9  # the measure sees matrices: a copy of K and the inverse
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.7])
+def test_overwrite_uses_the_matrix_up_and_changes_no_number(ridge):
+    kernel, Z, g, Q, _, _ = problem("rf tanh")
+    K, rows = kernel.gram(Z), kernel.gram(Q, Z)
+    kept, solve, called = Solve(K, g, ridge=ridge), Solve(used := K.copy(), g, ridge=ridge, overwrite=True), []
+    of_gram = sl.Interpolator.from_gram(K.copy(), g, ridge=ridge, overwrite=True, progress=called.append)
+    for one in (solve, of_gram):
+        np.testing.assert_array_equal(one.stability(rows), kept.stability(rows))
+    assert_close(used @ (K + ridge * np.eye(14)), np.eye(14))  # the inverse is where the matrix was
+    assert not hasattr(solve, "K") and np.array_equal(kept.K, K) and called[-1] == 1
+    K.setflags(write=False)
+    Solve(K, g, ridge=ridge, overwrite=True)
+    np.testing.assert_array_equal(K, kernel.gram(Z))
+    large = np.ones((20, 20))
+    large[3:17, 3:17] = K
+    part = Solve(large[3:17, 3:17], g, ridge=ridge, overwrite=True)
+    assert_close(part.stability(rows), kept.stability(rows))
+    assert large[:3].all() and large[:, 17:].all() and (large != 1).sum() == 14 * 14
+
+
+def test_progress(capsys):
+    K, shares = np.eye(1000), []
+    Solve(K, np.ones(1000), progress=shares.append)
+    assert shares == sorted(shares) and shares[len(shares) // 2 - 1] == pytest.approx(1 / 3) and shares[-1] == 1
+    assert 4 <= len(shares) < 40 and max(np.diff([0, *shares])) < 0.5
+    assert capsys.readouterr().err == ""
+    Solve(K, np.ones(1000), progress=True)
+    assert "\rfit:  33%" in (told := capsys.readouterr().err) and told.endswith("\rfit: 100%\n")
+    shares.clear()
+    kernel, Z, g, _, _, _ = problem("rf tanh")
+    sl.Interpolator(kernel, Z, g, progress=shares.append)
+    assert shares == pytest.approx([1 / 3, 1])
+
+
+# Kernels of every kind ------------------------------------------------------------------------------------------------
+
+
+def test_a_callable_is_a_kernel():
+    _, Z, g, Q, _, _ = problem("monomials")
+    expected = sl.Interpolator(Monomials(), Z, g)
+    for kernel in (Monomials().gram, lambda A, B: Monomials().gram(A, B)):
+        m = sl.Interpolator(kernel, Z, g)
+        np.testing.assert_array_equal(m.stability(Q), expected.stability(Q))
+        np.testing.assert_array_equal(m.K, Monomials().gram(Z, Z))
+        np.testing.assert_array_equal(m.predict(Q.tolist()), expected.predict(Q))
+
+
+def test_kernels_of_scikit_learn():
+    kernels = pytest.importorskip("sklearn.gaussian_process.kernels")
+    regression = pytest.importorskip("sklearn.gaussian_process")
+    _, Z, g, Q, _, _ = problem("monomials")
+    kernel = 1.3 * kernels.RBF(2.0) + kernels.Matern(nu=1.5)
+    theirs = regression.GaussianProcessRegressor(kernel, alpha=0.2, optimizer=None).fit(Z, g)
+    assert_close(sl.Interpolator(kernel, Z, g, ridge=0.2).predict(Q), theirs.predict(Q))
+    of_tensors = sl.Interpolator(kernel, torch.tensor(Z), torch.tensor(g), ridge=0.2).predict(torch.tensor(Q))
+    assert_close(of_tensors, theirs.predict(Q))
+    # noise is nothing between two sets, even equal ones, but something of one set: here it is a ridge
+    noisy = kernel + kernels.WhiteKernel(0.2)
+    assert_close(noisy(Z) - noisy(Z, Z), 0.2 * np.eye(14))
+    theirs = regression.GaussianProcessRegressor(noisy, alpha=0, optimizer=None).fit(Z, g)
+    assert_close(sl.Interpolator(noisy, Z, g, ridge=0.2).predict(Q), theirs.predict(Q))
+
+
+def test_the_rows_of_queries_are_counted():
+    spy = Spy()
+    m = sl.Interpolator(spy, Z_OK, G_OK)
+    spy.gram = lambda A, B: np.ones((3, 4))
+    m._kernel = spy.gram
+    with pytest.raises(ValueError, match=r"^kernel.gram\(Q, Z\) must have a row for each of 2 queries, got 3"):
+        m.predict(np.ones((2, 3)))
 
 
 def test_solve_takes_rows_and_an_interpolator_takes_queries():
@@ -309,9 +557,10 @@ def test_solve_takes_rows_and_an_interpolator_takes_queries():
     m, solve = sl.Interpolator(kernel, Z, g), Solve(kernel.gram(Z), g)
     assert type(sl.Interpolator.from_gram(kernel.gram(Z), g)) is Solve and type(m.solve) is Solve
     assert not isinstance(solve, sl.Interpolator) and not hasattr(solve, "Z") and not hasattr(solve, "kernel")
-    for method in ("predict", "alignment", "stability"):
+    for method in ("at", "predict", "alignment", "stability"):
         assert [*inspect.signature(getattr(solve, method)).parameters] == ["rows"]
         assert [*inspect.signature(getattr(m, method)).parameters] == ["Q"]
+    for method in ("predict", "alignment", "stability"):
         np.testing.assert_array_equal(getattr(solve, method)(kernel.gram(Q, Z)), getattr(m, method)(Q))
     for name in ("K", "g", "coefficients", "loo_residuals", "perp_norms"):
         np.testing.assert_array_equal(getattr(solve, name), getattr(m, name))
