@@ -12,7 +12,8 @@ _HOME = {
     "activations": ("Activation", "activation", "activation_names"),
     "features": ("EmpiricalTangent", "RandomFeatures", "TangentFeatures"),
     "kernels": ("InfiniteWidth",),
-    "interpolation": ("Interpolator", "SingularKernelError", "Solve"),
+    "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
+    "nesting": ("Nested", "nested"),
     "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
     "data": (
         "Concentration",
@@ -41,8 +42,8 @@ _HOME = {
 }
 """The public names of each module; ``__init__.pyi`` repeats them for editors and type checkers."""
 
-_ROOMS = ("activations", "book", "data", "experiments", "features", "hermite", "interpolation", "kernels", "networks")
-_ROOMS += ("privacy", "theory")
+_ROOMS = ("activations", "book", "data", "experiments", "features", "hermite", "interpolation", "kernels", "nesting")
+_ROOMS += ("networks", "privacy", "theory")
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
 
