@@ -15,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib.bibtex.plugin import register_plugin
 from sphinxcontrib.bibtex.style.referencing import BracketStyle
@@ -23,19 +24,15 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 from . import ledger
 from .chapters import CHAPTERS, ROOT, contents, executable, repository, sources, titles
 from .execute import stored
-from .markup import Label, index
+from .markup import labels
 from .notebooks import path_of
 from .repository import published
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "chapters/"
 STATEMENT = re.compile(r'<span class="spurlib-statement">([\w:-]+)</span>')
 WORD = re.compile(r"[\w:-]+")
-
-
-@cache
-def known() -> dict[str, Label]:
-    """Return the labels of the book by name."""
-    return index(sources(), contents())
 
 
 @cache
@@ -64,13 +61,35 @@ def changed(app: Sphinx, env: BuildEnvironment, *_: Any) -> list[str]:
     return [page for page in now if before.get(page) != now[page] and page in env.found_docs]
 
 
+def numbers(env: BuildEnvironment) -> dict[str, str]:
+    """Return the numbers that Sphinx gave to statements, exercises, equations, figures and tables, by label."""
+    return {
+        name.removeprefix("equation-"): ".".join(map(str, number))
+        for page in env.toc_fignumbers.values()
+        for things in page.values()
+        for name, number in things.items()
+    }
+
+
+def agree(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn, which ends the build, where the notebooks would number something otherwise than the pages."""
+    ours = numbers(env)
+    for label in labels(sources(), contents()):
+        if label.name and label.kind not in ("section", "solution") and label.number != ours.get(label.name, ""):
+            message = "%r has the number %r here and %r in the notebooks: tools/markup.py did not see what Sphinx saw"
+            logger.warning(message, label.name, ours.get(label.name, ""), label.number, location=FOLDER + label.chapter)
+
+
 def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Write again the pages that show what changed on another one: a number, a title, a citation.
 
     Sphinx writes a page again when its own numbers change, not when those that it refers to do.
     """
     before = getattr(env, "spurlib_shown", {})
-    now = {name: repr(label) for name, label in known().items()} | {"": _digest(*everywhere())}
+    data = env.domaindata
+    known = (data["std"]["labels"], data["math"]["objects"], getattr(env, "proof_list", {}), numbers(env))
+    now = {name: repr([things.get(name) for things in known]) for name in set().union(*known)}
+    now[""] = _digest(*everywhere(env))
     env.spurlib_shown = now  # type: ignore[attr-defined]
     moved = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if "" in moved:
@@ -81,9 +100,9 @@ def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return [page for page in (*citing, FOLDER + "references") if page in env.found_docs]
 
 
-def everywhere() -> Iterator[str]:
+def everywhere(env: BuildEnvironment) -> Iterator[str]:
     """Return what every page shows: the table of contents, the bibliography, the style, the work of these tools."""
-    yield repr((contents(), titles()))
+    yield repr((contents(), sorted((page, title.astext()) for page, title in env.titles.items())))
     files = [CHAPTERS / "references.bib", *(ROOT / "assets").glob("*.css"), *Path(__file__).parent.glob("*.py")]
     yield from (_digest(path.read_bytes()) for path in sorted(files) if path.exists())
 
@@ -112,13 +131,16 @@ def look_up(app: Sphinx, builder: Builder) -> None:
 
 def numbered(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Show the statement of a claim by its number, and link to it, where the output has only its label."""
+    known = getattr(app.env, "sphinx_exercise_registry", {}) | getattr(app.env, "proof_list", {})
+    count = numbers(app.env)
 
     def link(found: re.Match[str]) -> str:
-        label = known().get(found[1])
-        if label is None:
+        name = found[1]
+        if name not in known:
             return found[0]
-        there = app.builder.get_relative_uri(page, FOLDER + label.chapter)
-        return f'<a class="spurlib-statement" href="{there}#{label.name}">{label.text}</a>'
+        there = app.builder.get_relative_uri(page, known[name]["docname"])
+        text = f"{known[name].get('realtype', 'exercise').capitalize()} {count.get(name, '')}".strip()
+        return f'<a class="spurlib-statement" href="{there}#{name}">{text}</a>'
 
     for node in doctree.findall(nodes.raw):
         if STATEMENT.search(text := node.astext()):
@@ -172,7 +194,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", Round)
     app.connect("config-inited", address)
     app.connect("env-get-outdated", changed)
-    app.connect("env-updated", renumbered)
+    app.connect("env-get-updated", renumbered, priority=900)  # when Sphinx has numbered everything
+    app.connect("env-check-consistency", agree)
     app.connect("write-started", look_up)
     app.connect("doctree-resolved", numbered)
     app.connect("doctree-resolved", ran)

@@ -79,6 +79,13 @@ Show this.
 ```
 
 """
+IN_LIST = """\
+- :::{prf:lemma} In a list
+  :label: lem-listed
+  $2 > 1$.
+  :::
+
+"""
 CITING = (
     "Then {prf:ref}`lem-squares`, {eq}`eq-squares`, {numref}`fig-squares`, {ref}`ex-squares`, {ref}`place`, "
     "{doc}`one`, {cite:t}`work`.\n"
@@ -170,7 +177,9 @@ def story(tmp_path_factory):
     edited = ONE.replace("## A place", f"{IN_FRONT}## Another place").replace("(place)=\n", "")
     edited = edited.replace("## Another", "(place)=\n## Another")
     tell("numbers", ("one.md", edited), ("code.md", CODE))
-    tell("faults", ("references.bib", WORKS.replace("2024", "2025")), ("text.md", TEXT + "\n{nonsense}`√`\n"))
+    # A statement in a list has a number on its page, but is not found in the text.
+    listed = ("one.md", edited.replace("(place)=", f"{IN_LIST}(place)="))
+    tell("faults", ("references.bib", WORKS.replace("2024", "2025")), ("text.md", TEXT + "\n{nonsense}`√`\n"), listed)
     tell("mended", ("text.md", TEXT), ("one.md", edited.replace("of statements", "of lemmas")))
     return told
 
@@ -206,6 +215,12 @@ def test_pages_with_faults_do_not_take_the_place_of_good_ones(story):
     assert status == 1
     assert "nonsense" in said
     assert pages == story["numbers"][2]
+
+
+def test_pages_whose_notebooks_would_have_other_numbers_are_refused(story):
+    said = " ".join(story["faults"][1].split())
+    assert "'lem-squares' has the number '1.3' here and '1.2' in the notebooks" in said
+    assert "has the number" not in "".join(story[stage][1] for stage in ("first", "numbers", "mended"))
 
 
 def test_titles_and_years_are_new_on_every_page(story):

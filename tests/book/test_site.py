@@ -226,28 +226,6 @@ def test_dark_mode(visits):
     assert shades["light"] != shades["dark"]
 
 
-def test_numbers_in_the_notebooks_are_those_on_the_pages(site):
-    pages = {name: (HTML / "chapters" / f"{name}.html").read_text(encoding="utf-8") for name in contents()}
-    for label in labels(sources(), contents()):
-        page = pages[label.chapter]
-        if label.kind == "equation":
-            shown = re.search(
-                rf'id="equation-{re.escape(label.name)}">.*?<span class="eqno">\(([\d.]+)\)', page, re.DOTALL
-            )
-        elif label.kind in ("figure", "table"):
-            shown = re.search(
-                rf'id="{re.escape(label.name)}".*?<span class="caption-number">\w+\. ([\d.]+) ', page, re.DOTALL
-            )
-        elif label.kind in ("section", "solution") or not label.name:
-            continue
-        else:
-            shown = re.search(rf'id="{re.escape(label.name)}">.*?{label.text}\b', page, re.DOTALL)
-            assert shown, label
-            continue
-        assert shown, label
-        assert shown[1].rstrip(".") == label.number, label
-
-
 def test_the_ledger_shows_every_claim(site):
     from tools import ledger
 
