@@ -14,11 +14,10 @@ from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_note
 from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 
-from .markup import HEADING
-
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 BUILD = ROOT / "_build"
+HEADING = re.compile(r"^(#{1,6})[ \t]+(.*?)[ \t]*$")
 CELL = re.compile(r"^`{3,}\{code-cell\}", re.MULTILINE)
 
 
@@ -47,6 +46,11 @@ def any_terminal() -> None:
 def config() -> dict[str, Any]:
     """Return the contents of ``_config.yml``."""
     return yaml.safe_load(read(ROOT / "_config.yml"))
+
+
+def myst() -> MdParserConfig:
+    """Return how the book's builder reads MyST."""
+    return MdParserConfig(enable_extensions=set(config()["parse"]["myst_enable_extensions"]))
 
 
 def repository() -> str:
@@ -88,7 +92,4 @@ def executable() -> list[str]:
 def notebook(name: str) -> NotebookNode:
     """Read a chapter as a notebook without outputs, cell by cell exactly as the book's builder reads it."""
     path = CHAPTERS / f"{name}.md"
-    extensions = set(config()["parse"]["myst_enable_extensions"])
-    return read_myst_markdown_notebook(
-        read(path), MdParserConfig(enable_extensions=extensions), add_source_map=True, path=path
-    )
+    return read_myst_markdown_notebook(read(path), myst(), add_source_map=True, path=path)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
 from nbformat import NotebookNode
 
-from .chapters import CHAPTERS, SourceError, contents, executable, notebook, read
-from .markup import CODE, HEADING, KINDS, OPEN, Directive, index, labels, parse
+from .chapters import CHAPTERS, HEADING, SourceError, contents, executable, notebook, read
+from .markup import KINDS, VERBATIM, Directive, labels, walk
 
 ROLE = re.compile(r"\{([\w:.-]+)\}`([^`]+)`")
 TITLED = re.compile(r"<([^<>]+)>$")
@@ -20,13 +20,14 @@ CODE_SPAN = re.compile(r"(?<!\})(?<!`)`[^`\n]+`")
 PICTURE = re.compile(r"!\[([^\]]*)\]\(")
 CLAIM = re.compile(r"\bclaim\(\s*[\"']([^\"']*)[\"']")
 ENTRY = re.compile(r"^\s*@\w+\s*\{\s*([^,\s]+)\s*,", re.MULTILINE)
-VERBATIM = ("code-cell", "code-block", "code", "math", "raw", "")
+FENCE = re.compile(r"^(`{3,}|:{3,})")
+DOLLARS = re.compile(r"(?<!\\)\$\$")
 OF_SPHINX = ("genindex", "modindex", "search")
 ALT_WORDS = 5
 
 EXPECTED = {
     "eq": ("equation",),
-    "prf:ref": tuple(KINDS),
+    "prf:ref": KINDS,
     "numref": ("figure", "table"),
     "ref": (*KINDS, "exercise", "solution", "section", "figure", "table"),
 }
@@ -81,15 +82,12 @@ def faults(sources: dict[str, str]) -> list[Fault]:
     found = [Fault(name, line, text) for name, part in parts.items() for line, text in part.faults]
     if found:  # the rest would be nonsense
         return found
-    known = index(sources, {})
+    every = labels(sources, {})
+    known = {label.name: label for label in every if label.name}
     works = set(ENTRY.findall(read(CHAPTERS / "references.bib"))) if (CHAPTERS / "references.bib").exists() else set()
-    places = defaultdict(list)
-    for label in labels(sources, {}):
-        places[label.name].append(label.chapter)
-    for name, where in places.items():
-        if name and len(where) > 1:
-            line = _line(sources[where[-1]], name)
-            found.append(Fault(where[-1], line, f"{len(where)} things have the label {name!r}"))
+    for name, count in Counter(label.name for label in every if label.name).items():
+        if count > 1:
+            found.append(Fault(known[name].chapter, known[name].line, f"{count} things have the label {name!r}"))
     for name, part in parts.items():
         found += [Fault(name, line, text) for line, text in _references(part.text, known, set(sources), works)]
         found += [Fault(name, line, text) for line, text in _claims(part.code, known)]
@@ -116,59 +114,32 @@ _ALT = f"mystnb: image: alt:, {ALT_WORDS} words or more"
 
 def _split(text: str) -> Part:
     """Separate text and code of a chapter, line by line, and note what is not closed."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     prose, code = [""] * len(lines), [""] * len(lines)
     directives: list[tuple[int, Directive]] = []
     wrong: list[tuple[int, str]] = []
-    opened: list[tuple[int, str, str]] = []  # line, fence and name of what is open
-    dollars = header = 0
-
-    def formula_ends(at: int) -> None:
-        nonlocal dollars
-        if dollars:
-            wrong.append((dollars, f"the formula that starts here with $$ is not closed before line {at}"))
-        dollars = 0
-
-    for number, line in enumerate(lines, 1):
-        if number == 1 and line.rstrip() == "---":
-            header = -1
-        elif header == -1:
-            header = 0 if line.rstrip() in ("---", "...") else -1
-        elif opened and re.match(rf"^{opened[-1][1][0]}{{{len(opened[-1][1])},}}[ \t]*$", line):
-            formula_ends(number)
-            opened.pop()
-            header = 0
-        elif opened and opened[-1][2] in VERBATIM:
-            # A cell's header holds the caption, which is text.
-            if line.rstrip() == "---" and opened[-1][2] == "code-cell":
-                header = 1 if number == opened[-1][0] + 1 else 0
-            else:
-                (prose if header else code)[number - 1] = line
-        elif start := OPEN.match(line):
-            formula_ends(number)
-            opened.append((number, start[1], start[2]))
-            prose[number - 1] = start[3]
-            try:
-                block = next(parse(lines[number - 1 :]))
-            except yaml.YAMLError as error:
-                wrong.append((number, f"the options of {start[2]!r} are not YAML: {getattr(error, 'problem', error)}"))
-            else:
-                assert isinstance(block, Directive)
-                directives.append((number, block))
-        elif fence := CODE.match(line):
-            if "`" not in line[len(fence[1]) :]:  # else it is closed on the same line
-                formula_ends(number)
-                opened.append((number, fence[1], ""))
-        else:
-            if HEADING.match(line):
-                formula_ends(number)
-            prose[number - 1] = line
-            for _ in re.findall(r"(?<!\\)\$\$", CODE_SPAN.sub("", LITERAL.sub("", line))):
-                dollars = 0 if dollars else number
-    formula_ends(len(lines) + 1)
-    wrong += [(number, f"{fence}{{{name}}} is not closed") for number, fence, name in opened]
-    if header == -1:
+    if lines[0].rstrip() == "---" and not any(line.rstrip() in ("---", "...") for line in lines[1:]):
         wrong.append((1, "the header that starts with --- is not closed"))
+    for line, block in walk(lines):
+        if isinstance(block, str):
+            prose[line - 1] = block
+            if len(DOLLARS.findall(CODE_SPAN.sub("", LITERAL.sub("", block)))) % 2:
+                wrong.append((line, "a formula starts here with $$ and is not closed, or ends and was not opened"))
+            continue
+        body = line + len(block.head)  # lines before that of the body
+        if block.name in VERBATIM:
+            code[body : body + len(block.body)] = block.body
+        # The header of a cell holds the caption, which is text.
+        prose[line - 1 : body] = [block.argument, *block.head]
+        if not block.closed:
+            wrong.append((line, f"{block.name or 'the code'!r} is not closed"))
+        elif block.name == "math" and any(HEADING.match(row) or FENCE.match(row) for row in block.body):
+            wrong.append((line, "the formula that starts here is not closed before a heading or a directive"))
+        directives.append((line, block))
+        try:
+            _ = block.options
+        except yaml.YAMLError as error:
+            wrong.append((line, f"the options of {block.name!r} are not YAML: {getattr(error, 'problem', error)}"))
     return Part("\n".join(prose), "\n".join(code), directives, sorted(wrong))
 
 
@@ -219,10 +190,3 @@ def _option(options: Any, *path: str) -> Any:
 
 def _described(alt: Any) -> bool:
     return len(str(alt or "").split()) >= ALT_WORDS
-
-
-def _line(text: str, label: str) -> int:
-    """Return the last line on which a label is given, 0 when there is none."""
-    name = re.escape(label)
-    given = re.compile(rf"^\({name}\)=|^\s*:?(?:label|name):\s*{name}\s*$|^\$\$\s*\({name}\)")
-    return max((number for number, line in enumerate(text.splitlines(), 1) if given.search(line)), default=0)

@@ -77,7 +77,8 @@ def agree(app: Sphinx, env: BuildEnvironment) -> None:
     for label in labels(sources(), contents()):
         if label.name and label.kind not in ("section", "solution") and label.number != ours.get(label.name, ""):
             message = "%r has the number %r here and %r in the notebooks: tools/markup.py did not see what Sphinx saw"
-            logger.warning(message, label.name, ours.get(label.name, ""), label.number, location=FOLDER + label.chapter)
+            place = (FOLDER + label.chapter, label.line)
+            logger.warning(message, label.name, ours.get(label.name, ""), label.number, location=place)
 
 
 def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:

@@ -13,7 +13,7 @@ from spurlib.book.claims import MIME, Claim
 
 from .chapters import executable
 from .execute import stored
-from .markup import TO_BE_CLAIMED, Label, index, labels
+from .markup import KINDS, TO_BE_CLAIMED, Label, labels
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,11 @@ def contradictions(sources: dict[str, str], claims: Iterable[Entry]) -> list[str
     and name; a claim that does not hold. The arguments are those of `faults`.
     """
     claims = list(claims)
-    known = index(sources, {})
+    claimable = {label.name for label in labels(sources, {}) if label.kind in (*KINDS, "exercise")}
     wrong = []
     for entry in claims:
-        label_ = known.get(entry.claim.statement)
         who = f"chapters/{entry.chapter}.md: claim {entry.claim.name!r} about {entry.claim.statement!r}"
-        if label_ is None or label_.kind in ("equation", "figure", "table", "section", "solution"):
+        if entry.claim.statement not in claimable:
             wrong.append(f"{who}: no statement or exercise has this label")
         if not entry.claim.holds:
             wrong.append(f"{who} does not hold")
@@ -109,7 +108,7 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
         Title of each chapter by name.
     """
     claims = list(claims)
-    known = index(sources, {})
+    known = {label.name: label for label in labels(sources, {})}
     kinds = Counter("falsification" if entry.claim.falsifies else "claim" for entry in claims)
     lines = [
         "## Coverage",

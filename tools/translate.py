@@ -77,7 +77,7 @@ class Translator:
 
     def _lines(self, lines: list[str]) -> str:
         out, plain = [], []
-        for block in parse(lines):
+        for _, block in parse(lines):
             if isinstance(block, str):
                 plain.append(block)
                 continue
@@ -118,7 +118,7 @@ class Translator:
         if name in ("table", "list-table"):
             rows = self._lines(block.body) if name == "table" else self._rows(block)
             return (f"**{next(self.tables).text}.** {title}\n\n" if title else "") + rows
-        if name in ("code", "code-block"):
+        if name in ("", "code", "code-block"):
             return "\n".join([f"```{block.argument}", *block.body, "```"])
         raise NotTranslatableError(f"chapters/{self.chapter}.md: notebooks cannot show the directive {name!r}")
 

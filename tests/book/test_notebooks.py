@@ -125,7 +125,7 @@ def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
         ("{glue:text}`accuracy:.2f` {glue:text}`accuracy`", "0.50 0.5"),
         ("(a-label)=\n## Heading", "## Heading"),
         ("% a comment\ntext", "text"),
-        ("```python\n{eq}\n```", "```python\n{eq}\n```"),
+        ("```python\n{eq}`eq-p`\n```", "```python\n{eq}`eq-p`\n```"),
         ("::::{prf:proof}\nSee {eq}`eq-p`.\n::::", "*Proof.* See (1.1). ∎"),
         (":::{admonition} Listen\n:class: tip\ntext\n:::", "**Listen.** text"),
         (":::{note}\ntext\n:::", "**Note.** text"),
