@@ -7,7 +7,7 @@ references become text, with a link where they lead to another notebook.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from .markup import KINDS, TARGET, Directive, Label, figure, parse
 
 ROLE = re.compile(r"\{([\w:.-]+)\}`([^`]+)`")
 TITLED = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.DOTALL)
-ADMONITIONS = ("note", "tip", "hint", "important", "warning", "caution", "attention", "seealso")
+NOTES = ("note", "tip", "hint", "important", "warning", "caution", "attention", "seealso")
+NUMBERED = (*KINDS, "exercise", "figure", "table")
 DROPPED = ("bibliography", "tableofcontents", "raw", "exercise-end", "solution-end", "claims-ledger")
 
 
@@ -57,12 +58,9 @@ class Translator:
         self.chapter, self.titles, self.notebooks = chapter, titles, set(notebooks)
         self.bibliography, self.glued = bibliography, glued
         self.labels = {label.name: label for label in labels if label.name}
-        own = [label for label in labels if label.chapter == chapter]
         # What needs no name to be numbered is met in the same order as it was indexed.
-        self.statements = iter([label for label in own if label.kind in KINDS])
-        self.exercises = iter([label for label in own if label.kind == "exercise"])
-        self.figures = iter([label for label in own if label.kind == "figure"])
-        self.tables = iter([label for label in own if label.kind == "table"])
+        own = [label for label in labels if label.chapter == chapter]
+        self.own = {kind: iter([label for label in own if label.kind == kind]) for kind in NUMBERED}
 
     def text(self, source: str) -> str:
         """Translate the text of one cell."""
@@ -73,7 +71,7 @@ class Translator:
         shown = figure(metadata)
         if shown is None:
             return None
-        return f"**{next(self.figures).text}.** {self.text(str(shown.get('caption', '')))}"
+        return f"**{self._next('figure')}.** {self.text(str(shown.get('caption', '')))}"
 
     def _lines(self, lines: list[str]) -> str:
         out, plain = [], []
@@ -90,37 +88,38 @@ class Translator:
         return ROLE.sub(self._role, "\n".join(kept))
 
     def _directive(self, block: Directive) -> str:
-        name, title = block.name, self._inline([block.argument])
-        if name in DROPPED:
-            return ""
-        if name == "math":
-            return self._math(block)
-        if name.startswith("prf:") and block.kind in KINDS:
-            text = next(self.statements).text
-            return f"**{text}{f' ({title})' if title else ''}.**\n\n{self._lines(block.body)}"
-        if name == "prf:proof":
-            return f"*Proof{f' {title}' if title else ''}.* {self._lines(block.body).strip()} ∎"
-        if name in ("exercise", "exercise-start"):
-            text = next(self.exercises).text
-            return f"**{text}{f' ({title})' if title else ''}.**\n\n{self._lines(block.body)}"
-        if name in ("solution", "solution-start"):
-            return f"**Solution to {self._label(block.argument).text}.**\n\n{self._lines(block.body)}"
-        if name in ADMONITIONS:
-            start = f"{title}\n\n" if title else ""  # MyST reads a note's first line as text
-            return f"**{'See also' if name == 'seealso' else name.capitalize()}.** {start}{self._lines(block.body)}"
-        if name in ("admonition", "dropdown", "margin", "sidebar", "topic"):
-            return f"**{title}.** {self._lines(block.body)}" if title else self._lines(block.body)
-        if name in ("figure", "image"):
-            picture = f"![{block.options.get('alt', '')}]({block.argument})"
-            if name == "image":  # has no caption and no number
-                return picture
-            return f"{picture}\n\n**{next(self.figures).text}.** {self._lines(block.body).strip()}"
-        if name in ("table", "list-table"):
-            rows = self._lines(block.body) if name == "table" else self._rows(block)
-            return (f"**{next(self.tables).text}.** {title}\n\n" if title else "") + rows
-        if name in ("", "code", "code-block"):
-            return "\n".join([f"```{block.argument}", *block.body, "```"])
-        raise NotTranslatableError(f"chapters/{self.chapter}.md: notebooks cannot show the directive {name!r}")
+        title = self._inline([block.argument])
+        match block.kind:
+            case kind if kind in DROPPED:
+                return ""
+            case "math":
+                return self._math(block)
+            case "" | "code" | "code-block":
+                return "\n".join([f"```{block.argument}", *block.body, "```"])
+            case "image" | "figure":
+                picture = f"![{block.options.get('alt', '')}]({block.argument})"
+                if block.kind == "image":  # has no caption and no number
+                    return picture
+                return f"{picture}\n\n**{self._next('figure')}.** {self._lines(block.body).strip()}"
+            case "table" | "list-table":
+                rows = self._lines(block.body) if block.kind == "table" else self._rows(block)
+                return (f"**{self._next('table')}.** {title}\n\n" if title else "") + rows
+            case "proof":
+                return f"*Proof{f' {title}' if title else ''}.* {self._lines(block.body).strip()} ∎"
+            case "solution":
+                return f"**Solution to {self._label(block.argument).text}.**\n\n{self._lines(block.body)}"
+            case kind if kind in NUMBERED:
+                return f"**{self._next(kind)}{f' ({title})' if title else ''}.**\n\n{self._lines(block.body)}"
+            case kind if kind in NOTES:
+                name = "See also" if kind == "seealso" else kind.capitalize()
+                start = f"{title}\n\n" if title else ""  # MyST reads a note's first line as text
+                return f"**{name}.** {start}{self._lines(block.body)}"
+            case "admonition" | "dropdown" | "margin" | "sidebar" | "topic":
+                return (f"**{title}.** " if title else "") + self._lines(block.body)
+        raise self._refused(f"notebooks cannot show the directive {block.name!r}")
+
+    def _next(self, kind: str) -> str:
+        return next(self.own[kind]).text
 
     def _math(self, block: Directive) -> str:
         body = "\n".join(line for line in [block.argument, *block.body] if line.strip())
@@ -142,44 +141,45 @@ class Translator:
         table = ["| " + " | ".join(self._inline([cell]) for cell in row) + " |" for row in rows]
         return "\n".join([table[0], "|" + " --- |" * len(rows[0]), *table[1:]])
 
-    def _role(self, match: re.Match[str]) -> str:
-        role, content = match[1], match[2]
+    def _role(self, found: re.Match[str]) -> str:
+        role, content = found.groups()
         named = TITLED.match(content)
         text, target = (named[1], named[2]) if named else ("", content)
-        if role == "eq":
-            return self._link(f"({self._label(target).number})", self._label(target).chapter)
-        if role in ("prf:ref", "numref", "ref"):
-            label = self._label(target)
-            shown = text.replace("%s", label.number).replace("{number}", label.number) or label.text
-            return self._link(shown, label.chapter)
-        if role == "doc":
-            chapter = Path(target).stem
-            if chapter not in self.titles:
-                raise NotTranslatableError(f"chapters/{self.chapter}.md: there is no chapter {target!r}")
-            return self._link(text or self.titles[chapter], chapter)
-        if role in ("cite:t", "cite:p", "cite"):
-            cited = [self._citation(key.strip(), role == "cite:t") for key in target.split(",")]
-            return ", ".join(cited) if role == "cite:t" else f"({'; '.join(cited)})"
-        if role.startswith("glue:"):
-            return self._glue(content)
-        simple: dict[str, Callable[[str], str]] = {
-            "math": lambda body: f"${body}$",
-            "code": lambda body: f"`{body}`",
-            "term": lambda body: text or body,
-            "abbr": lambda body: re.sub(r"\s*\(.*\)$", "", body),
-            "func": lambda body: f"`{body.lstrip('~')}`",
-        }
-        try:
-            return simple[role.removeprefix("py:")](content)
-        except KeyError:
-            message = f"chapters/{self.chapter}.md: notebooks cannot show the role {match[0]}"
-            raise NotTranslatableError(message) from None
+        match role:
+            case "eq":
+                return self._link(f"({self._label(target).number})", self._label(target).chapter)
+            case "prf:ref" | "numref" | "ref":
+                label = self._label(target)
+                shown = text.replace("%s", label.number).replace("{number}", label.number) or label.text
+                return self._link(shown, label.chapter)
+            case "doc":
+                chapter = Path(target).stem
+                if chapter not in self.titles:
+                    raise self._refused(f"there is no chapter {target!r}")
+                return self._link(text or self.titles[chapter], chapter)
+            case "cite:t":
+                return ", ".join(self._citation(key.strip(), True) for key in target.split(","))
+            case "cite:p" | "cite":
+                return f"({'; '.join(self._citation(key.strip(), False) for key in target.split(','))})"
+            case "glue:text":
+                return self._glue(content)
+            case "math":
+                return f"${content}$"
+            case "code":
+                return f"`{content}`"
+            case "term":
+                return text or content
+            case "abbr":
+                return re.sub(r"\s*\(.*\)$", "", content)
+        raise self._refused(f"notebooks cannot show the role {found[0]}")
 
     def _label(self, name: str) -> Label:
-        try:
-            return self.labels[name]
-        except KeyError:
-            raise NotTranslatableError(f"chapters/{self.chapter}.md: there is no label {name!r}") from None
+        if name not in self.labels:
+            raise self._refused(f"there is no label {name!r}")
+        return self.labels[name]
+
+    def _refused(self, reason: str) -> NotTranslatableError:
+        return NotTranslatableError(f"chapters/{self.chapter}.md: {reason}")
 
     def _link(self, text: str, chapter: str) -> str:
         elsewhere = chapter != self.chapter and chapter in self.notebooks
@@ -188,7 +188,7 @@ class Translator:
     def _citation(self, key: str, textual: bool) -> str:
         entry = _entries(self.bibliography).get(key)
         if entry is None:
-            raise NotTranslatableError(f"chapters/{self.chapter}.md: {key!r} is not in {self.bibliography.name}")
+            raise self._refused(f"{key!r} is not in {self.bibliography.name}")
         names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
         names = [name.replace("{", "").replace("}", "") for name in names]
         who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
