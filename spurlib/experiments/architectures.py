@@ -129,7 +129,7 @@ def architecture_alignment(settings: Architecture, seed: int, device: str) -> li
         for point, model, labels in (("start", start, g - predict(start, Z)), ("end", full, g)):
             K, K_s = np.split(EmpiricalTangent(model).gram(np.vstack([Z, Z_s]), Z), 2)
             m = _interpolator(K, labels, dtype)
-            F = np.diag(m.alignment(K_s))
+            F = m.at(K_s).own
             own[point] = F
             kernels.append(K)
             common |= {

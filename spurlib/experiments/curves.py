@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from ..features import RandomFeatures, TangentFeatures
-from ..interpolation import Interpolator
 from ..kernels import InfiniteWidth
+from ..nesting import nested
 from .definition import Experiment, Row
 from .settings import accuracy, drawn, up_to
 
 __all__ = ["EXPERIMENTS", "Curve", "accuracy_curve"]
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000)
+_SMOOTH = (10, 12, 14, 17, 20, 24, 28, 34, 41, 50, 59, 70, 84, 100, 119, 141, 168, 200)  # of a page: a line
 _VERIFIED = {"rf-synthetic": 500, "rf-mnist": 500, "rf-cifar10": 100}  # the largest size that `verify` runs again: what
 # two cores do in seconds, twenty at most; of the others 1000
 
@@ -60,7 +61,8 @@ class Curve:
 def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
     r"""Accuracies, alignments, stabilities and risks of one draw of data and features, for growing training sets.
 
-    One kernel matrix of the largest training set serves all smaller ones.
+    One kernel matrix of the largest training set and its Cholesky factor serve all smaller ones (see `nested`), so that
+    a curve may have any number of sizes.
 
     Parameters
     ----------
@@ -93,10 +95,11 @@ def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
     samples = torch.from_numpy(np.vstack(parts)).to(device)
     K, K_zero, K_fresh, K_test = kernel.gram(samples, samples[: len(zero.Z)]).split([len(part) for part in parts])
     g, g_test = (torch.from_numpy(labels).to(device) for labels in (zero.g, zero.g_test))
+    at_zero = nested(K, g, K_zero, dtype=dtype)
+    asked, at_test = {"zero": at_zero, "fresh": at_zero.at(K_fresh)}, at_zero.at(K_test).prediction
     rows = []
     for n in settings.sizes:
-        m = Interpolator.from_gram(K[:n, :n], g[:n], dtype=dtype)
-        f_test, S = m.predict(K_test[:, :n]), m.loo_residuals
+        f_test, S = at_test[n - 1], at_zero.residual[n - 1, :n]
         row = {
             "n": n,
             "source": zero.source,
@@ -105,8 +108,8 @@ def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
             "loo_risk": _mean(S**2),
             "stability": _mean(S * g[:n]),
         }
-        for query, queries in (("zero", K_zero), ("fresh", K_fresh)):
-            f, F = m.predict(queries[:n, :n]), m.alignment(queries[:n, :n]).diagonal()
+        for query, curve in asked.items():
+            f, F = curve.prediction[n - 1, :n], curve.alignment[n - 1, :n]
             row |= {
                 f"spurious_accuracy_{query}": accuracy(f.cpu(), g[:n].cpu()),
                 f"alignment_{query}": _mean(F),
@@ -134,14 +137,14 @@ def _mean(x: torch.Tensor) -> float:
 
 def _cells(kind: str, data: str, acts: tuple[str, ...], most: int, scale: str) -> list[Curve]:
     paper = scale == "paper"
-    sizes = tuple(n for n in (*SIZES, 2000, 5000) if n <= most) if paper else (10, 20, 50, 100, 200)
+    sizes = tuple(n for n in (*SIZES, 2000, 5000) if n <= most) if paper else _SMOOTH
     width = (100_000 if paper else 2000) if kind == "rf" else 100
     # the tangent kernel costs little: it can afford double precision, which its small width wants
     dtype = "float32" if kind == "rf" and paper else "float64"
     common = partial(Curve, data=data, kind=kind, k=width, dtype=dtype, n_test=1000)
     if data != "synthetic":
         return [common(act=act, sizes=sizes) for act in acts]
-    d, sizes = (1000, sizes) if paper else (300, (*sizes, 300))
+    d, sizes = (1000, sizes) if paper else (300, (*sizes, 245, 300))
     return [common(act=act, d=d, alpha=alpha, sizes=sizes) for act in acts for alpha in (0.5, 0.25)]
 
 
