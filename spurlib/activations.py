@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ._checks import Array, integer, places, points
 from .hermite import (
@@ -272,6 +273,16 @@ def _dsilu(x: torch.Tensor) -> torch.Tensor:
     return s * (1 + x * (1 - s))
 
 
+def _dselu(x: torch.Tensor) -> torch.Tensor:
+    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+    return scale * torch.where(x > 0, 1.0, alpha * torch.exp(x))
+
+
+def _dmish(x: torch.Tensor) -> torch.Tensor:
+    t = torch.tanh(_softplus(x))
+    return t + x * torch.sigmoid(x) * (1 - t**2)
+
+
 _SMOOTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
     "erf": (torch.erf, lambda x: 2 / torch.pi**0.5 * torch.exp(-(x**2))),
@@ -279,12 +290,15 @@ _SMOOTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "gelu": (lambda x: x * torch.special.ndtr(x), lambda x: torch.special.ndtr(x) + x * _density(x)),
     "softplus": (_softplus, torch.sigmoid),
     "silu": (lambda x: x * torch.sigmoid(x), _dsilu),
+    "mish": (functional.mish, _dmish),
     "sin": (torch.sin, torch.cos),
     "cos": (torch.cos, lambda x: -torch.sin(x)),
 }
 _KINKED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "relu": (torch.relu, _step),
     "leaky_relu": (lambda x: torch.where(x > 0, x, 0.01 * x), lambda x: 0.01 + 0.99 * _step(x)),
+    "elu": (functional.elu, lambda x: torch.exp(x.clamp(max=0))),
+    "selu": (functional.selu, _dselu),
     "abs": (torch.abs, torch.sign),
     "step": (_step, torch.zeros_like),
 }
@@ -299,8 +313,8 @@ _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 def activation_names() -> list[str]:
     """Names that `activation` knows besides Hermite sums such as ``"h1+h2"``.
 
-    At the kink 0 the derivative is the one from the left for relu (0) and leaky_relu (0.01), and 0 for abs; step is 0
-    there, and its derivative 0 everywhere.
+    At the kink 0 the derivative is the one from the left for relu (0), leaky_relu (0.01) and selu (1.758), and 0 for
+    abs; step is 0 there, and its derivative 0 everywhere.
     """
     return sorted(_KNOWN)
 

@@ -16,7 +16,7 @@ NAMES = [*sl.activation_names(), *SUMS]
 
 
 def test_all_names_of_the_book_are_known():
-    wanted = {"relu", "tanh", "erf", "sigmoid", "gelu", "softplus", "silu", "sin", "linear"}
+    wanted = {"relu", "tanh", "erf", "sigmoid", "gelu", "softplus", "silu", "sin", "linear", "elu", "selu", "mish"}
     assert wanted <= set(sl.activation_names())
 
 
@@ -28,6 +28,9 @@ ELSEWHERE = {
     "gelu": lambda x: x / 2 * special.erfc(-x / math.sqrt(2)),
     "softplus": lambda x: -special.log_expit(-x),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543773 * np.expm1(x)),
     "sin": np.sin,
     "cos": np.cos,
     "linear": lambda x: x,
@@ -373,6 +376,13 @@ def test_energies_that_do_not_exist_are_refused():
 
 
 def test_slopes_at_the_kink():
-    slopes = {name: float(sl.activation(name).derivative(np.zeros(1))[0]) for name in ("relu", "leaky_relu", "abs")}
-    assert slopes == {"relu": 0.0, "leaky_relu": 0.01, "abs": 0.0}
+    wanted = {"relu": 0.0, "leaky_relu": 0.01, "abs": 0.0, "elu": 1.0, "selu": 1.0507009873554805 * 1.6732632423543773}
+    slopes = {name: float(sl.activation(name).derivative(np.zeros(1))[0]) for name in wanted}
+    assert slopes == pytest.approx(wanted, rel=1e-15)
     assert sl.activation("step")(np.zeros(1)) == 0
+
+
+def test_slopes_far_out_are_finite():
+    x = np.array([-800.0, -100.0, 100.0, 800.0])
+    for name, ends in {"elu": (0, 1), "selu": (0, 1.0507009873554805), "mish": (0, 1)}.items():
+        np.testing.assert_allclose(sl.activation(name).derivative(x), np.repeat(ends, 2), rtol=1e-14, atol=1e-40)

@@ -251,7 +251,7 @@ def test_bad_options_are_named(kind, argument, value):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_unknown_activation(kind):
-    with pytest.raises(ValueError, match="relu, sigmoid"):
+    with pytest.raises(ValueError, match="relu, selu, sigmoid"):
         kind("nonesuch", d=3, k=5)
 
 
