@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property, lru_cache
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ._checks import Array, integer, places, points
+from ._checks import Array, integer, number, places, points
 from .hermite import (
     _PROBE,
     _clenshaw,
@@ -36,10 +37,11 @@ class Activation:
     Parameters
     ----------
     f : callable
-        Applied entry-wise to a numpy array or a torch tensor; one that takes only one of the two is fine. It is given a
-        copy, and may work in place.
+        Applied entry-wise to a numpy array or a torch tensor; one that takes only one of the two is fine: which of them
+        it takes is tried here, once. It is given a copy, and may work in place.
     df : callable, optional
-        The derivative of `f`. Needed for tangent features only.
+        The derivative of `f`, needed for tangent features only. Default: the one that torch computes, if `f` takes
+        tensors and consists of operations that torch differentiates.
     kinks : iterable of float
         Where `f` or `df` jump. They make Hermite coefficients exact for functions that are only piecewise smooth.
     name : str, optional
@@ -48,7 +50,7 @@ class Activation:
     Attributes
     ----------
     f, df, kinks, name
-        The arguments; the kinks in increasing order.
+        The arguments; the kinks in increasing order. `df` is None where the derivative is torch's.
 
     Raises
     ------
@@ -56,6 +58,11 @@ class Activation:
         `f` or `df` is not callable, fails on an array, or is not entry-wise: its values on a part of an array are not
         those on the whole. `df` is not the derivative of `f`: difference quotients at a few points away from the kinks
         are others. `kinks` is not a list of finite numbers.
+
+    Notes
+    -----
+    An activation can be pickled if `f` and `df` can, as functions of a module and torch modules can. One of the
+    library's own, or its derivative, is pickled by its name, and is the same object when it comes back.
 
     Examples
     --------
@@ -69,7 +76,10 @@ class Activation:
     df: _Function | None
     kinks: tuple[float, ...]
     name: str
+    _arrays: bool  # whether f takes numpy arrays
+    _tensors: bool  # whether f takes tensors
     _copies: bool  # whether f is given a copy
+    _named: bool  # whether it is one of the library's own, found by its name
     _exact: tuple[float, ...] | None  # all Hermite coefficients of a polynomial
     _mu: np.ndarray  # those computed so far
 
@@ -85,16 +95,24 @@ class Activation:
             raise ValueError(f"f must be a function of an array, got {f!r}")
         if df is not None and not callable(df):
             raise ValueError(f"df must be a function of an array, got {df!r}")
-        self._fill(f, df, places(kinks, "kinks"), str(name or getattr(f, "__name__", "activation")), copies=True)
+        name = str(name or getattr(f, "__name__", "activation"))
+        probe = _PROBE.reshape(3, 4)
+        on_array, on_tensor = _failure(f, probe.copy()), _failure(f, _followed(probe))
+        if on_array and on_tensor:
+            on_tensor = _failure(f, torch.from_numpy(probe.copy()))
+        if on_array and on_tensor:
+            raise ValueError(
+                f"activation {name!r} fails on an array of two axes: {on_array!r}, and on a tensor: {on_tensor!r}"
+            ) from on_array
+        self._fill(f, df, places(kinks, "kinks"), name, arrays=not on_array, tensors=not on_tensor, copies=True)
         try:
-            _entrywise(self, _PROBE.reshape(3, 4), f"activation {self.name!r}")
+            _entrywise(self, probe, f"activation {name!r}")
         except ValueError:
             raise
         except Exception as error:
-            second = f", and on a tensor: {error.__cause__!r}" if error.__cause__ else ""
-            raise ValueError(f"activation {self.name!r} fails on an array of two axes: {error!r}{second}") from error
+            raise ValueError(f"activation {name!r} fails on an array of two axes: {error!r}") from error
         if df is not None:
-            _compare(self)
+            _ = self.derivative  # which is compared with f
 
     @classmethod
     def _own(
@@ -104,10 +122,12 @@ class Activation:
         name: str,
         kinks: tuple[float, ...] = (),
         exact: tuple[float, ...] | None = None,
+        *,
+        named: bool = False,
     ) -> Activation:
-        """One of the library, whose functions leave their arguments alone; it is tested, not checked at each use."""
+        """One of the library: functions of tensors that leave their arguments alone; it is tested, not checked here."""
         act = cls.__new__(cls)
-        act._fill(f, df, kinks, name, copies=False, exact=exact)
+        act._fill(f, df, kinks, name, arrays=False, tensors=True, copies=False, exact=exact, named=named)
         return act
 
     def _fill(
@@ -117,10 +137,20 @@ class Activation:
         kinks: tuple[float, ...],
         name: str,
         *,
+        arrays: bool,
+        tensors: bool,
         copies: bool,
         exact: tuple[float, ...] | None = None,
+        named: bool = False,
     ) -> None:
-        vars(self).update(f=f, df=df, kinks=kinks, name=name, _copies=copies, _exact=exact, _mu=np.empty(0))
+        vars(self).update(f=f, df=df, kinks=kinks, name=name, _arrays=arrays, _tensors=tensors, _copies=copies)
+        vars(self).update(_exact=exact, _named=named, _mu=np.empty(0))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return (_by_name, (self.name,)) if self._named else super().__reduce_ex__(protocol)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_mu": np.empty(0)}  # pickle would make the coefficients writeable
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self!r} cannot be changed: make another Activation")
@@ -138,37 +168,21 @@ class Activation:
         changes the shape or returns complex or masked values.
         """
         x = points(x, "x")
+        out = self._real(self.f(self._given(x)), x)
         if isinstance(x, torch.Tensor):
-            return self._on_tensor(x)
-        return self._on_array(x)
+            out = out if isinstance(out, torch.Tensor) else torch.as_tensor(np.asarray(out))
+            return out.to(device=x.device, dtype=x.dtype)
+        out = out.detach().cpu().numpy() if isinstance(out, torch.Tensor) else np.asarray(out)
+        return out.astype(x.dtype, copy=False)
 
-    def _on_tensor(self, x: torch.Tensor) -> torch.Tensor:
-        try:
-            out = self.f(x.clone() if self._copies else x)
-        except (TypeError, RuntimeError, AttributeError) as error:
-            out = self._otherwise(x.detach().cpu().numpy().copy(), error)
-        if not isinstance(out, torch.Tensor):
-            out = torch.as_tensor(np.asarray(self._real(out, x)))
-        return self._real(out, x).to(device=x.device, dtype=x.dtype)
-
-    def _on_array(self, x: np.ndarray) -> np.ndarray:
-        own = self._copies or not x.flags.writeable
-        try:
-            out = self.f(x.copy() if own else x)
-        except (TypeError, RuntimeError, AttributeError) as error:
-            out = self._otherwise(
-                torch.from_numpy(x.copy() if own else np.ascontiguousarray(x)).reshape(x.shape), error
-            )
-        if isinstance(out, torch.Tensor):
-            out = out.detach().cpu().numpy()
-        return np.asarray(self._real(out, x)).astype(x.dtype, copy=False)
-
-    def _otherwise(self, x: Any, error: Exception) -> Any:
-        """The values at `x`, the other kind of array; where f does not take it either, its first error tells why."""
-        try:
-            return self.f(x)
-        except Exception as second:
-            raise error from second
+    def _given(self, x: Array) -> Array:
+        """What f is applied to: of a kind that f takes, and a copy where f may change it."""
+        if isinstance(x, torch.Tensor):
+            if not self._tensors:
+                return x.detach().cpu().numpy().copy()
+            return x.clone() if self._copies else x
+        own = x.copy() if self._copies or not x.flags.writeable else x
+        return own if self._arrays else torch.from_numpy(np.ascontiguousarray(own)).reshape(x.shape)
 
     def _real(self, out: Any, x: Array) -> Any:
         out = out if isinstance(out, torch.Tensor) else np.asanyarray(out)
@@ -182,13 +196,45 @@ class Activation:
 
     @cached_property
     def derivative(self) -> Activation:
-        """The derivative, itself an `Activation` (without a derivative of its own)."""
-        if self.df is None:
-            raise ValueError(f"activation {self.name!r} was given without its derivative: pass df=...")
+        """The derivative, itself an `Activation`: that of `df`, or else what torch computes.
+
+        A ``ValueError`` tells where neither is there, or where torch's is not the derivative of `f`.
+        """
         name = f"{self.name}'"
-        if self._copies:
-            return Activation(self.df, kinks=self.kinks, name=name)
-        return Activation._own(self.df, None, name, self.kinks, None if self._exact is None else _slope(self._exact))
+        df = self._by_torch() if self.df is None else self.df
+        if not self._copies:
+            exact = None if self._exact is None else _slope(self._exact)
+            return Activation._own(df, None, name, self.kinks, exact, named=self._named)
+        slope = Activation(df, kinks=self.kinks, name=name)
+        _compare(self, slope)
+        return slope
+
+    def _by_torch(self) -> _Function:
+        slope = _Gradient(self.f)
+        error = _failure(slope, torch.from_numpy(_PROBE.copy()))
+        if error:
+            raise ValueError(
+                f"activation {self.name!r} was given without its derivative, and torch does not differentiate it: "
+                "pass df=..."
+            ) from error
+        return slope
+
+    def shifted(self, constant: float) -> Activation:
+        """The function plus a constant, with the same derivative and kinks.
+
+        Raises
+        ------
+        ValueError
+            `constant` is not a finite number.
+
+        Examples
+        --------
+        >>> centered = activation("relu").shifted(-activation("relu").coefficients(0)[0])
+        >>> abs(round(float(centered.coefficients(0)[0]), 12))
+        0.0
+        """
+        constant = number(constant, "constant")
+        return Activation(_Sum(self, constant), self.df, kinks=self.kinks, name=f"{self.name}{constant:+g}")
 
     def coefficients(self, order: int) -> np.ndarray:
         r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L`, shape (order + 1,); kept for the next call.
@@ -227,9 +273,47 @@ class Activation:
         return _second_moment(self, gaussian_expectation(self), self.kinks)
 
 
-def _compare(act: Activation) -> None:
+@dataclass(frozen=True)
+class _Sum:
+    """A function plus a constant."""
+
+    f: _Function
+    constant: float
+
+    def __call__(self, x: Any) -> Any:
+        return self.f(x) + self.constant
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    """The derivative of an entry-wise function of tensors, by torch."""
+
+    f: _Function
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            at = x if x.requires_grad else x.detach().clone().requires_grad_()
+            return torch.autograd.grad(self.f(at.clone()).sum(), at, create_graph=x.requires_grad)[0]
+
+
+def _followed(x: np.ndarray) -> torch.Tensor:
+    """A tensor that torch differentiates, which functions of numpy refuse on every device; it may be changed."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return torch.from_numpy(x.copy()).requires_grad_().clone()
+
+
+def _failure(f: _Function, x: Any) -> Exception | None:
+    """What f raises at x."""
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="ignore"):
+            f(x)
+    except Exception as error:
+        return error
+    return None
+
+
+def _compare(act: Activation, slope: Activation) -> None:
     """Raise where the derivative is not what difference quotients give, beyond their own error."""
-    slope = act.derivative
     x = np.array([p for p in _PROBE if all(abs(p - kink) > 2 * _STEP for kink in act.kinks)])
     with np.errstate(all="ignore"):
         wide, narrow = ((act(x + h) - act(x - h)) / (2 * h) for h in (_STEP, _STEP / 2))
@@ -242,8 +326,9 @@ def _compare(act: Activation) -> None:
         room = 1e-3 * np.maximum(np.abs(given), np.abs(quotients)).max() + 4 * error
     worst = np.argmax(gap)
     if gap[worst] > room:
+        what = "what torch computes" if act.df is None else "df"
         raise ValueError(
-            f"df is not the derivative of activation {act.name!r}: at {x[worst]:g} it is {given[worst]:.4g}, and "
+            f"{what} is not the derivative of activation {act.name!r}: at {x[worst]:g} it is {given[worst]:.4g}, and "
             f"difference quotients of f give {quotients[worst]:.4g} (is there a kink that `kinks` does not name?)"
         )
 
@@ -283,7 +368,7 @@ def _dmish(x: torch.Tensor) -> torch.Tensor:
     return t + x * torch.sigmoid(x) * (1 - t**2)
 
 
-_SMOOTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+_SMOOTH: dict[str, tuple[_Function, _Function]] = {
     "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
     "erf": (torch.erf, lambda x: 2 / torch.pi**0.5 * torch.exp(-(x**2))),
     "sigmoid": (torch.sigmoid, lambda x: torch.sigmoid(x) * (1 - torch.sigmoid(x))),
@@ -294,7 +379,7 @@ _SMOOTH: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "sin": (torch.sin, torch.cos),
     "cos": (torch.cos, lambda x: -torch.sin(x)),
 }
-_KINKED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+_KINKED: dict[str, tuple[_Function, _Function]] = {
     "relu": (torch.relu, _step),
     "leaky_relu": (lambda x: torch.where(x > 0, x, 0.01 * x), lambda x: 0.01 + 0.99 * _step(x)),
     "elu": (functional.elu, lambda x: torch.exp(x.clamp(max=0))),
@@ -302,10 +387,10 @@ _KINKED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "abs": (torch.abs, torch.sign),
     "step": (_step, torch.zeros_like),
 }
-_KNOWN = {name: Activation._own(*pair, name) for name, pair in _SMOOTH.items()} | {
-    name: Activation._own(*pair, name, (0.0,)) for name, pair in _KINKED.items()
+_KNOWN = {name: Activation._own(*pair, name, named=True) for name, pair in _SMOOTH.items()} | {
+    name: Activation._own(*pair, name, (0.0,), named=True) for name, pair in _KINKED.items()
 }
-_KNOWN["linear"] = Activation._own(lambda x: 1 * x, torch.ones_like, "linear", exact=(0.0, 1.0))
+_KNOWN["linear"] = Activation._own(lambda x: 1 * x, torch.ones_like, "linear", exact=(0.0, 1.0), named=True)
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)\*?)?h(\d+)")
 _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
@@ -326,7 +411,8 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     ----------
     spec : str, Activation or callable
         A name (see `activation_names`), a sum of normalized Hermite polynomials such as ``"h1+h4"`` or
-        ``"h1+0.5*h4"``, or a function (then without derivative and kinks: use `Activation` to declare them).
+        ``"h1+0.5*h4"``, or a function (then without kinks, and with torch's derivative: use `Activation` to declare
+        them).
 
     Returns
     -------
@@ -358,5 +444,10 @@ def _polynomial(name: str) -> Activation:
     mu = [0.0] * (max(degree for _, degree in terms) + 1)
     for scale, degree in terms:
         mu[degree] += scale
-    slope = _slope(tuple(mu))
-    return Activation._own(lambda x: _clenshaw(mu, x), lambda x: _clenshaw(slope, x), name, exact=tuple(mu))
+    exact = tuple(mu)
+    return Activation._own(partial(_clenshaw, exact), partial(_clenshaw, _slope(exact)), name, exact=exact, named=True)
+
+
+def _by_name(name: str) -> Activation:
+    """One of the library's own, or with a prime behind the name its derivative."""
+    return _by_name(name[:-1]).derivative if name.endswith("'") else activation(name)

@@ -1,6 +1,8 @@
 """Activations: derivatives by finite differences, numpy and torch alike, names and Hermite sums."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -176,8 +178,6 @@ def test_bad_definitions():
         sl.Activation(np.tanh, 3)
     with pytest.raises(ValueError, match="kinks"):
         sl.Activation(np.tanh, kinks=[float("nan")])
-    with pytest.raises(ValueError, match="without its derivative"):
-        _ = sl.Activation(np.tanh).derivative
 
 
 def test_coefficients_are_kept_and_cannot_be_changed():
@@ -386,3 +386,130 @@ def test_slopes_far_out_are_finite():
     x = np.array([-800.0, -100.0, 100.0, 800.0])
     for name, ends in {"elu": (0, 1), "selu": (0, 1.0507009873554805), "mish": (0, 1)}.items():
         np.testing.assert_allclose(sl.activation(name).derivative(x), np.repeat(ends, 2), rtol=1e-14, atol=1e-40)
+
+
+TORCHS = {
+    "a function of torch": (torch.tanh, ()),
+    "a module": (torch.nn.GELU(), ()),
+    "a module that works in place": (torch.nn.ELU(inplace=True), (0,)),
+    "arithmetic": (lambda x: x**3 / (1 + x**2), ()),
+    "another activation": (lambda x: 2 * sl.activation("selu")(x), (0,)),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("case", TORCHS)
+def test_torch_gives_the_derivative_where_none_is_given(case, mode):
+    f, kinks = TORCHS[case]
+    x, step = np.linspace(-3.05, 3.04, 123), 1e-5
+    with mode():
+        act = sl.Activation(f, kinks=kinks)
+        assert act.df is None and act.derivative.kinks == act.kinks
+        for dtype in (np.float32, np.float64):
+            found = act.derivative(x.astype(dtype))
+            assert found.dtype == dtype
+            differences = (act(x + step) - act(x - step)) / (2 * step)
+            np.testing.assert_allclose(found, differences, rtol=1e-6, atol=1e-5 if dtype == np.float32 else 1e-8)
+        slopes = act.derivative(torch.from_numpy(x))
+        assert not slopes.requires_grad
+
+
+def test_second_derivatives_by_torch():
+    x = np.linspace(-3, 3, 13)
+    for act in (sl.activation("tanh"), sl.Activation(torch.tanh)):
+        found = act.derivative.derivative(x)
+        np.testing.assert_allclose(found, -2 * np.tanh(x) / np.cosh(x) ** 2, rtol=1e-11, atol=1e-13)
+
+
+def test_torchs_derivative_gives_the_same_coefficients():
+    given, found = sl.activation("tanh"), sl.Activation(torch.tanh)
+    np.testing.assert_allclose(found.derivative.coefficients(20), given.derivative.coefficients(20), atol=1e-13)
+
+
+@pytest.mark.parametrize("f", [np.tanh, special.erf, torch.ones_like, lambda x: torch.tanh(x.detach())])
+def test_where_torch_does_not_differentiate(f):
+    with pytest.raises(ValueError, match=r"without its derivative, and torch does not differentiate it: pass df"):
+        _ = sl.Activation(f).derivative
+
+
+def test_a_derivative_of_torch_that_is_not_the_derivative():
+    with pytest.raises(
+        ValueError, match=r"what torch computes is not the derivative of activation 'partly': at .* it is"
+    ):
+        _ = sl.Activation(lambda x: torch.tanh(x) + torch.tanh(x.detach()), name="partly").derivative
+
+
+def test_what_a_function_takes_is_found_once_and_its_errors_are_its_own():
+    """No other kind of array is tried when a function fails later: out of memory is not "use numpy"."""
+    calls = []
+
+    def mine(x):
+        calls.append(type(x))
+        if len(x) == 7:
+            raise RuntimeError("out of memory")
+        return x * 2
+
+    act = sl.Activation(mine)
+    calls.clear()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        act(torch.zeros(7))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        act(np.zeros(7))
+    assert calls == [torch.Tensor, np.ndarray]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tanh'", "h1+h4'"])
+def test_the_librarys_own_pickle_as_the_same_objects(name):
+    act = sl.activation(name) if name[-1] != "'" else sl.activation(name[:-1]).derivative
+    act.coefficients(3)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(act, protocol)) is act
+        assert pickle.loads(pickle.dumps(act.derivative, protocol)) is act.derivative
+    assert copy.deepcopy(act) is act
+
+
+def cubic(x):
+    return x**3
+
+
+def slope_of_cubic(x):
+    return 3 * x**2
+
+
+OWN = {
+    "functions of a module": sl.Activation(cubic, slope_of_cubic),
+    "numpy": sl.Activation(np.tanh, kinks=(0.5,), name="mine"),
+    "torch": sl.Activation(torch.tanh),
+    "a torch module": sl.Activation(torch.nn.Softplus()),
+    "shifted": sl.activation("relu").shifted(-0.25),
+    "a shifted polynomial": sl.activation("h1+h4").shifted(2),
+    "shifted, of numpy": sl.Activation(np.tanh).shifted(1),
+    "relu, but named cos": sl.Activation(torch.relu, kinks=(0,), name="cos"),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_own_activations_pickle(case):
+    act, x = OWN[case], np.linspace(-2, 2, 9)
+    mu = act.coefficients(4)
+    other = pickle.loads(pickle.dumps(act))
+    assert (other.name, other.kinks) == (act.name, act.kinks)
+    np.testing.assert_array_equal(other(x), act(x))
+    np.testing.assert_array_equal(other.coefficients(4), mu)
+    with pytest.raises(ValueError, match="read-only"):
+        other.coefficients(4)[0] = 1
+    if "numpy" not in case:
+        np.testing.assert_array_equal(other.derivative(x), act.derivative(x))
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "h1+h4"])
+def test_a_shift_changes_the_mean_only(name):
+    act, x = sl.activation(name), np.linspace(-2, 2, 9)
+    shifted = act.shifted(-1.5)
+    assert shifted.kinks == act.kinks and shifted.name == f"{name}-1.5"
+    np.testing.assert_allclose(shifted(x), act(x) - 1.5, rtol=1e-15)
+    np.testing.assert_array_equal(shifted.derivative(x), act.derivative(x))
+    mu = act.coefficients(6) - 1.5 * (np.arange(7) == 0)
+    np.testing.assert_allclose(shifted.coefficients(6), mu, atol=1e-13)
+    with pytest.raises(ValueError, match="constant must be a finite number"):
+        act.shifted(math.inf)
