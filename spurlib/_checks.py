@@ -27,6 +27,7 @@ __all__ = [
     "positive",
     "precision",
     "seed_of",
+    "share",
     "square",
     "symmetric",
     "tensor",
@@ -206,6 +207,14 @@ def seed_of(value: Any, name: str = "seed") -> int:
     if isinstance(value, (np.random.Generator, torch.Generator)):
         raise ValueError(f"{name} must be an integer, from which generators are made here; got {_shown(value)}")
     return integer(value, name, least=0, most=MOST_SEED)
+
+
+def share(value: Any, name: str) -> tuple[int, int]:
+    """Return ``(rank, world)``: which of how many workers, counted from 0."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair (rank, world), got {_shown(value)}")
+    world = positive(value[1], f"{name}[1]")
+    return integer(value[0], f"{name}[0]", least=0, most=world - 1), world
 
 
 def numbers(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,14 +19,15 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
-from ._checks import Array, choice, device_of, like, number, positive, precision, seed_of, tensor
+from ._checks import Array, choice, device_of, like, number, positive, precision, seed_of, share, tensor
 from .activations import Activation, activation
 
 __all__ = ["EmpiricalTangent", "RandomFeatures", "TangentFeatures"]
 
 _TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
-_BYTES = 64 * 2**20  # aim for the activations of one block, and for its weights
+_MOST = 16  # tiles in a block: float32 sums over more neurons lose digits, those of some libraries over few samples
 _PIECE = 2**17  # entries to which an activation is applied at a time
+_ROWS = 512  # of a kernel matrix computed at a time; of one that is symmetric, those up to the diagonal
 _LOCKS: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()  # of the models that are being differentiated
 
 
@@ -49,7 +53,7 @@ class _Features:
         device: torch.device | str = "cpu",
         dtype: Any = torch.float64,
         draw_on: str = "device",
-        block: int | None = None,
+        memory: float = 64 * 2**20,
     ):
         self.activation = activation(act)
         self.d, self.k = positive(d, "d"), positive(k, "k")
@@ -57,67 +61,62 @@ class _Features:
         self.device = device_of(device)
         self.dtype = precision(dtype)
         self.draw_on = self.device if choice(draw_on, "draw_on", ("device", "cpu")) == "device" else torch.device("cpu")
-        self.block = None if block is None else positive(block, "block")
+        self.memory = number(memory, "memory", above=0.0)
+        self._f = self.activation  # of the projections, in the features
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.activation.name!r}, d={self.d}, k={self.k}, seed={self.seed})"
 
-    def _tile(self, index: int) -> torch.Tensor:
-        """One tile of weights, shape (1024, d): a function of seed and index alone, whatever block and dtype."""
+    def _normal(self, index: int) -> torch.Tensor:
+        """One tile of standard Gaussian numbers: a function of seed and index alone, whatever memory and dtype."""
         sequence = np.random.SeedSequence([self.seed, index])
         if self.seed >= 2**32:  # of two words: in a list they would run together with the index
             sequence = np.random.SeedSequence(self.seed, spawn_key=(index,))
         key = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(device=self.draw_on).manual_seed(key)
         tile = torch.randn(_TILE, self.d, generator=generator, device=self.draw_on, dtype=torch.float32)
-        return tile.mul_(self.d**-0.5)
+        return tile[: self.k - index * _TILE]
 
-    def _blocks(self, rows: int) -> Iterator[torch.Tensor]:
-        """The weights in order, in blocks of neurons, shape (block, d)."""
-        size = self.block or max(_TILE, _BYTES // (max(rows, self.d) * self.dtype.itemsize))
-        size = min(size, self.k)
-        buffer = torch.empty(size, self.d, device=self.device, dtype=self.dtype)
-        filled, tile_index, tile, used = 0, 0, self._tile(0), 0
-        done = 0
-        while done < self.k:
-            take = min(size - filled, _TILE - used, self.k - done)
-            buffer[filled : filled + take] = tile[used : used + take].to(self.device)
-            filled, used, done = filled + take, used + take, done + take
-            if filled == size or done == self.k:
-                yield buffer[:filled]
-                filled = 0
-            if used == _TILE and done < self.k:
-                tile_index, used = tile_index + 1, 0
-                tile = self._tile(tile_index)
+    def _tiles(self, indices: range) -> Iterator[torch.Tensor]:
+        """The weights of some tiles in order, shape (1024, d) but for the last; a CPU draws them ahead in threads."""
+        scale = self.d**-0.5
+        if self.draw_on.type != "cpu" or len(indices) == 1:
+            yield from (self._normal(index).mul_(scale) for index in indices)
+            return
+        threads = torch.get_num_threads()
+        drawn: deque[Future[torch.Tensor]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            for index in indices:
+                drawn.append(pool.submit(self._normal, index))
+                if len(drawn) > threads:
+                    yield drawn.popleft().result().mul_(scale)
+            while drawn:
+                yield drawn.popleft().result().mul_(scale)
+
+    def _blocks(self, rows: int, tiles: tuple[int, int] = (0, 1)) -> Iterator[torch.Tensor]:
+        """The weights in order, in blocks of whole tiles, shape (block, d), each in the memory of the one before."""
+        rank, world = tiles
+        indices = range(rank, -(-self.k // _TILE), world)
+        fitting = int(self.memory / (_TILE * max(rows, self.d) * self.dtype.itemsize))
+        size = min(max(1, fitting), _MOST, len(indices))
+        buffer = torch.empty(min(size * _TILE, self.k), self.d, device=self.device, dtype=self.dtype)
+        weights = self._tiles(indices)
+        for _ in range(0, len(indices), max(1, size)):
+            filled = 0
+            for tile in islice(weights, size):
+                buffer[filled : filled + len(tile)] = tile
+                filled += len(tile)
+            yield buffer[:filled]
 
     def weights(self) -> torch.Tensor:
         """The whole weight matrix, shape (k, d), entries N(0, 1/d). Takes memory k d: for small k."""
-        tiles = [self._tile(index) for index in range(-(-self.k // _TILE))]
-        return torch.cat(tiles)[: self.k].to(device=self.device, dtype=self.dtype)
+        tiles = list(self._tiles(range(-(-self.k // _TILE))))
+        return torch.cat(tiles).to(device=self.device, dtype=self.dtype)
 
     def _rows(self, A: Array, name: str) -> torch.Tensor:
         return tensor(A, name, ndim=2, columns=self.d, device=self.device, dtype=self.dtype)
 
-    def _sum(self, f: Activation, A: torch.Tensor, B: torch.Tensor | None) -> torch.Tensor:
-        """Sum over the neurons v of f(A v) f(B v)^T, in float64, shape (len(A), len(B))."""
-        B = A if B is None else B
-        n, m = len(A), len(B)
-        within = B is A or (m <= n and torch.equal(A[:m], B))  # A is often training samples, then queries
-        samples = A if within else torch.cat([A, B])
-        total = torch.zeros(n, m, device=self.device, dtype=torch.float64)
-        product = torch.empty(n, m, device=self.device, dtype=self.dtype)
-        memory = samples.new_empty(0)
-        for V in self._blocks(len(samples)):
-            if memory.numel() < len(samples) * len(V):
-                memory = samples.new_empty(len(samples) * len(V))
-            acts = memory[: len(samples) * len(V)].view(len(samples), len(V))
-            torch.mm(samples, V.T, out=acts)
-            _apply(f, acts)
-            torch.mm(acts[:n], (acts[:m] if within else acts[n:]).T, out=product)
-            total += product
-        return total
-
-    def gram(self, A: Array, B: Array | None = None) -> Array:
+    def gram(self, A: Array, B: Array | None = None, *, tiles: tuple[int, int] = (0, 1)) -> Array:
         """Inner products of features between the rows of `A` and the rows of `B`, never storing the features.
 
         Parameters
@@ -126,7 +125,10 @@ class _Features:
             Samples, one a row.
         B : array or tensor, shape (m, d), optional
             Other samples; default: `A` itself. Where they are the first rows of `A`, as in ``gram(vstack([Z, Q]), Z)``,
-            their features are computed once.
+            their features are computed once, and their products with each other by symmetry.
+        tiles : (int, int)
+            ``(rank, world)``: only the part of the sum over the tiles rank, rank + world, ... of 1024 neurons each. The
+            parts of all ranks from 0 to world - 1 add up to the whole, to rounding, for workers that share the width.
 
         Returns
         -------
@@ -137,25 +139,77 @@ class _Features:
         ------
         ValueError
             Wrong shape, empty, NaN or infinite values; features or their products that are too large for `dtype`, or
-            where the activation is not defined.
-        """
-        a = self._rows(A, "A")
-        b = None if B is None or B is A else self._rows(B, "B")
-        return like(self._finite(self._gram(a, b), a, b), A)
+            where the activation is not defined; `tiles` that is not a rank below the number of workers, and that
+            number.
 
-    def _finite(self, out: torch.Tensor, *samples: torch.Tensor | None) -> torch.Tensor:
+        Notes
+        -----
+        Beside the result, of 8 n m bytes, a call takes about twice `memory`, or what one tile needs where that is more.
+        Processes of ``torch.distributed`` sum their parts in place:
+        ``K = kernel.gram(A, tiles=(dist.get_rank(), dist.get_world_size())); dist.all_reduce(K)``, for `A` a tensor.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> kernel, A = RandomFeatures("relu", d=3, k=5000), np.eye(3)
+        >>> parts = [kernel.gram(A, tiles=(rank, 2)) for rank in range(2)]  # each by a worker of its own
+        >>> bool(np.allclose(sum(parts), kernel.gram(A), rtol=1e-13))
+        True
+        """
+        tiles = share(tiles, "tiles")
+        a = self._rows(A, "A")
+        b = a if B is None or B is A else self._rows(B, "B")
+        n, m = len(a), len(b)
+        within = b is a or (m <= n and torch.equal(a[:m], b))  # A is often training samples, then queries
+        pieces = [(i, min(i + _ROWS, n), min(i + _ROWS, m) if within else m) for i in range(0, n, _ROWS)]
+        samples = a if within else torch.cat([a, b])
+        total = torch.zeros(n, m, device=self.device, dtype=torch.float64)
+        memory = samples.new_empty(0)
+        for V in self._blocks(len(samples), tiles):
+            if memory.numel() == 0:  # the first block is the largest
+                memory = samples.new_empty(len(samples) * len(V))
+            features = memory[: len(samples) * len(V)].view(len(samples), len(V))
+            torch.mm(samples, V.T, out=features)
+            _apply(self._f, features)
+            left, right = features[:n], features[:m] if within else features[n:]
+            for top, end, width in pieces:
+                _add_product(total[top:end, :width], left[top:end], right[:width])
+        for top, end, width in pieces:
+            self._weigh(total[top:end, :width], a[top:end], b[:width])
+        if within:
+            _mirror(total[:m])
+        return like(self._finite(total, a, b), A)
+
+    def _weigh(self, products: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+        """Multiply products of f, summed over the neurons, by what else is in the features, in place."""
+
+    def _finite(self, out: torch.Tensor, *samples: torch.Tensor) -> torch.Tensor:
         """What was computed of samples, or a ``ValueError`` where it overflowed."""
-        if torch.isfinite(out).all():
+        if torch.isfinite(torch.stack(torch.aminmax(out))).all():
             return out
-        largest = max(float(x.abs().max()) for x in samples if x is not None)
+        largest = max(float(x.abs().max()) for x in samples)
         raise ValueError(
             f"the features of activation {self.activation.name!r}, or their products, overflow {self.dtype} or are not "
             f"defined (NaN), for samples with entries up to {largest:.3g}: scale the samples"
             + (", or use dtype=torch.float64" if self.dtype == torch.float32 else "")
         )
 
-    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        raise NotImplementedError
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add left @ right.T to a float64 total in place."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right.T)
+    else:
+        total += left @ right.T
+
+
+def _mirror(square: torch.Tensor) -> None:
+    """Copy what is below the diagonal to above it, in place."""
+    for i in range(0, len(square), _ROWS):
+        rows = square[i : i + _ROWS]
+        square[:i, i : i + _ROWS] = rows[:, :i].T
+        corner = rows[:, i : i + _ROWS]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
 
 
 class RandomFeatures(_Features):
@@ -170,7 +224,7 @@ class RandomFeatures(_Features):
     k : int
         Number of features (the width).
     seed : int
-        Seed of the weights, below 2^63. The same seed gives the same weights for every block size and dtype, and the
+        Seed of the weights, below 2^63. The same seed gives the same weights for every memory and dtype, and the
         first rows of a wider draw.
     device : str or torch.device
         Where to compute.
@@ -179,14 +233,15 @@ class RandomFeatures(_Features):
         is in float64.
     draw_on : {"device", "cpu"}
         Where to draw the weights. A GPU has a random stream of its own; ``"cpu"`` gives a GPU the CPU's weights, at
-        about a second per 10^8 of them.
-    block : int, optional
-        Neurons at a time; default: as many as keep the activations near 64 MB.
+        about a second per 10^8 of them and thread.
+    memory : float
+        Bytes for the features of all samples in one block of neurons, and as many for the block's weights. A block has
+        from 1024 neurons, whatever the memory, to 16,384.
 
     Raises
     ------
     ValueError
-        An unknown activation, a size below 1, a device that is not there, another dtype.
+        An unknown activation, a size below 1, a device that is not there, another dtype, a memory that is not above 0.
     """
 
     @property
@@ -197,10 +252,7 @@ class RandomFeatures(_Features):
     def features(self, A: Array) -> Array:
         """The features themselves, shape (n, k), in `dtype` and of the kind of `A`. Takes memory n k: for small k."""
         a = self._rows(A, "A")
-        return like(self._finite(torch.cat([self.activation(a @ V.T) for V in self._blocks(len(a))], dim=1), a), A)
-
-    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        return self._sum(self.activation, a, b)
+        return like(self._finite(torch.cat([self._f(a @ V.T) for V in self._blocks(len(a))], dim=1), a), A)
 
 
 class TangentFeatures(_Features):
@@ -214,7 +266,7 @@ class TangentFeatures(_Features):
     ----------
     act : str or Activation
         The activation :math:`\varphi`; its derivative is what enters.
-    d, k, seed, device, dtype, draw_on, block
+    d, k, seed, device, dtype, draw_on, memory
         As for `RandomFeatures`; k is the number of neurons.
 
     Raises
@@ -225,7 +277,7 @@ class TangentFeatures(_Features):
 
     def __init__(self, act: str | Activation, **options: Any):
         super().__init__(act, **options)
-        self._slope = self.activation.derivative
+        self._f = self.activation.derivative
 
     @property
     def n_features(self) -> int:
@@ -235,12 +287,11 @@ class TangentFeatures(_Features):
     def features(self, A: Array) -> Array:
         """The features themselves, shape (n, d k): entry i k + j is z_i times the slope of neuron j. For small d k."""
         a = self._rows(A, "A")
-        slopes = torch.cat([self._slope(a @ W.T) for W in self._blocks(len(a))], dim=1)
+        slopes = torch.cat([self._f(a @ W.T) for W in self._blocks(len(a))], dim=1)
         return like(self._finite((a[:, :, None] * slopes[:, None, :]).flatten(1), a), A)
 
-    def _gram(self, a: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        products = (a @ (a if b is None else b).T).double()
-        return products * self._sum(self._slope, a, b)
+    def _weigh(self, products: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+        products *= a @ b.T
 
 
 class EmpiricalTangent:

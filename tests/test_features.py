@@ -1,8 +1,10 @@
 """Random and tangent features, gradients of networks: against autograd; statistics of weights, memory, devices."""
 
 import math
+import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -66,11 +68,12 @@ def test_gram_is_the_product_of_features(kind, name):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-@pytest.mark.parametrize("block", [1, 7, 1000, 1024, 1025, 10_000])
-def test_features_do_not_depend_on_the_block(kind, block):
-    k = 2100
-    reference, other = kind("relu", d=3, k=k, seed=5), kind("relu", d=3, k=k, seed=5, block=block)
+@pytest.mark.parametrize("memory", [1, 2 * 1024 * 4 * 8, 1e9])  # blocks of one tile, of two, of all
+def test_features_do_not_depend_on_the_memory(kind, memory):
+    k = 5 * 1024 + 7
+    reference, other = kind("relu", d=3, k=k, seed=5), kind("relu", d=3, k=k, seed=5, memory=memory)
     A = samples(4, 3)
+    assert len(list(other._blocks(len(A)))) == {1: 6, 1e9: 1}.get(memory, 3)
     assert torch.equal(reference.weights(), other.weights())
     np.testing.assert_allclose(other.features(A), reference.features(A), rtol=1e-13, atol=1e-14)
     np.testing.assert_allclose(other.gram(A), reference.gram(A), rtol=1e-12)
@@ -164,6 +167,149 @@ def test_the_kernel_is_reproducible_and_global_seeds_play_no_part():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def products(kernel, A, B):
+    """The gram written out from the weights alone, tile after tile, in float64."""
+    f = kernel.activation if isinstance(kernel, sl.RandomFeatures) else kernel.activation.derivative
+    A, B, V = (torch.as_tensor(x, dtype=torch.float64) for x in (A, B, kernel.weights()))
+    total = sum(f(A @ v.T) @ f(B @ v.T).T for v in V.split(1024))
+    return (total if isinstance(kernel, sl.RandomFeatures) else (A @ B.T) * total).numpy()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("name", [*sl.activation_names(), "h1+h2"])
+def test_pickled_kernels_give_the_same_gram(kind, name):
+    kernel, A = kind(name, d=6, k=1500, seed=2, dtype="float32", memory=1e5), samples(8, 6)
+    other = pickle.loads(pickle.dumps(kernel))
+    assert repr(other) == repr(kernel) and other.activation is kernel.activation
+    np.testing.assert_array_equal(other.gram(A), kernel.gram(A))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("n", [1, 511, 512, 513, 1300])
+def test_the_gram_of_one_set_is_exactly_symmetric(kind, n):
+    """The upper half is a copy: of the right block, across blocks of rows of which the last is shorter."""
+    kernel, A = kind("tanh", d=4, k=1100, seed=1), samples(n, 4)
+    K = kernel.gram(A)
+    np.testing.assert_array_equal(K, K.T)
+    np.testing.assert_allclose(K, products(kernel, A, A), rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(("n", "m"), [(600, 1), (600, 511), (1100, 512), (1100, 700), (1100, 1024), (530, 529)])
+def test_the_gram_of_samples_and_queries_with_the_samples(kind, n, m):
+    kernel, A = kind("tanh", d=4, k=1100, seed=1), samples(n, 4)
+    K = kernel.gram(A, A[:m])
+    np.testing.assert_array_equal(K[:m], K[:m].T)
+    np.testing.assert_allclose(K, products(kernel, A, A[:m]), rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 4, 8])
+def test_float32_sums_of_few_samples_over_many_features(n):
+    """In one float32 product of some BLAS they are wrong by 6e-5: the inner dimension is cut, and summed in float64."""
+    A = np.abs(samples(n, 2)).astype(np.float32)
+    kernel = sl.RandomFeatures("sigmoid", d=2, k=1_000_000, seed=1, dtype=torch.float32)
+    assert max(len(V) for V in kernel._blocks(n)) == 2**14
+    expected = products(kernel, A, A)
+    found, across = kernel.gram(A), kernel.gram(A, A[::-1].copy())
+    assert np.abs(found / expected - 1).max() < 1e-6
+    assert np.abs(across / expected[:, ::-1] - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_parts_of_the_width_add_up(kind, world):
+    kernel, A, B = kind("relu", d=5, k=4500, seed=3), samples(7, 5), samples(4, 5, seed=1)  # five tiles, one shorter
+    with ThreadPoolExecutor(world) as pool:
+        for other in (None, B):
+            parts = list(pool.map(lambda rank: kernel.gram(A, other, tiles=(rank, world)), range(world)))  # noqa: B023
+            np.testing.assert_allclose(sum(parts), kernel.gram(A, other), rtol=1e-13)
+    for rank, part in enumerate(parts):
+        V = torch.cat([kernel.weights()[:0], *kernel.weights().split(1024)[rank::world]]).numpy()
+        F, G = (np.maximum(x @ V.T, 0) if kind is sl.RandomFeatures else 1.0 * (x @ V.T > 0) for x in (A, B))
+        expected = F @ G.T * (1 if kind is sl.RandomFeatures else A @ B.T)
+        np.testing.assert_allclose(part, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "message"),
+    [
+        (2, r"tiles must be a pair \(rank, world\), got 2"),
+        ((0, 1, 2), r"tiles must be a pair"),
+        ((0, 0), r"tiles\[1\] must be a positive integer"),
+        ((2, 2), r"tiles\[0\] must be an integer of at least 0 and at most 1"),
+        ((-1, 2), r"tiles\[0\] must be"),
+        ((0.0, 2), r"tiles\[0\] must be"),
+    ],
+)
+def test_bad_parts_are_refused(tiles, message):
+    with pytest.raises(ValueError, match=message):
+        sl.RandomFeatures("relu", d=3, k=5).gram(np.eye(3), tiles=tiles)
+
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+import spurlib as sl
+
+rank, world, store = int(sys.argv[1]), 2, sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+A = torch.randn(600, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+for kind in (sl.RandomFeatures, sl.TangentFeatures):
+    kernel = kind("tanh", d=5, k=4500, seed=3)
+    K = kernel.gram(A, tiles=(dist.get_rank(), dist.get_world_size()))
+    whole = kernel.gram(A)
+    assert (K - whole).abs().max() > 0.1 * whole.abs().max()  # a part
+    dist.all_reduce(K)
+    torch.testing.assert_close(K, whole, rtol=1e-12, atol=1e-10)
+dist.destroy_process_group()
+print("equal")
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_processes_of_torch_distributed_add_up_their_parts(tmp_path):
+    command = [sys.executable, "-c", WORKER]
+    workers = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    assert [worker.communicate(timeout=300)[0].split() for worker in workers] == [["equal"], ["equal"]]
+
+
+def test_weights_drawn_ahead_are_those_drawn_in_order(monkeypatch):
+    """Whatever order the threads end in; and an error while drawing is raised where the weights are used."""
+    kernel = sl.RandomFeatures("relu", d=3, k=20_000, seed=4)
+    in_order = torch.cat([kernel._normal(index) for index in range(20)]).mul_(3**-0.5).double()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert torch.equal(kernel.weights(), in_order)
+    draw = kernel._normal
+
+    def late(index):
+        if index == 7:
+            raise MemoryError("no room for tile 7")
+        if index % 2 == 0:
+            threading.Event().wait(0.01)
+        return draw(index)
+
+    monkeypatch.setattr(kernel, "_normal", late)
+    found = []
+    with pytest.raises(MemoryError, match="tile 7"):
+        found.extend(kernel._tiles(range(20)))
+    monkeypatch.setattr(kernel, "k", 7 * 1024)
+    assert torch.equal(kernel.weights(), in_order[: 7 * 1024])
+
+
+def test_drawing_stops_when_the_weights_are_not_used(monkeypatch):
+    drawn, kernel = [], sl.RandomFeatures("relu", d=3, k=100 * 1024)
+    draw = kernel._normal
+    monkeypatch.setattr(kernel, "_normal", lambda index: drawn.append(index) or draw(index))
+    tiles = kernel._tiles(range(100))
+    next(tiles)
+    tiles.close()
+    assert len(drawn) <= torch.get_num_threads() + 1
+
+
 def test_repr():
     assert repr(sl.RandomFeatures("relu", d=3, k=5, seed=2)) == "RandomFeatures('relu', d=3, k=5, seed=2)"
 
@@ -192,6 +338,35 @@ def test_memory_does_not_grow_with_the_width(kind, n, d):
     assert tenfold < 1.1 * first
 
 
+ONE_SQUARE = """
+import torch
+import spurlib as sl
+
+torch.set_num_threads(1)
+A = torch.randn(3000, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+peak = lambda: next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+kernels = [
+    kind("relu", d=20, k=3000, dtype=dtype, memory=1e6)
+    for kind in (sl.RandomFeatures, sl.TangentFeatures)
+    for dtype in ("float32", "float64")
+]
+for kernel in kernels:
+    kernel.gram(A[:600])
+before = peak()
+for kernel in kernels:
+    kernel.gram(A)
+    print((peak() - before) / (8 * 3000**2))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peak memory from /proc")
+def test_memory_is_that_of_the_result_and_one_block():
+    """In numbers of the result: one tile of 3000 samples is 1/3 in float64."""
+    command = [sys.executable, "-c", ONE_SQUARE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert max(map(float, done.stdout.split())) < 1.8  # with a second matrix of the size of the result 2.3
+
+
 BAD = {
     "A must have 2 axes": np.ones(3),
     "A must have 3 columns": np.ones((2, 4)),
@@ -206,7 +381,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BOTH)
 def test_bad_samples(kind, message, monkeypatch):
     kernel = kind("relu", d=3, k=5)
-    monkeypatch.setattr(kernel, "_blocks", lambda rows: pytest.fail("work began"))
+    monkeypatch.setattr(kernel, "_blocks", lambda *_: pytest.fail("work began"))
     with pytest.raises(ValueError, match=message):
         kernel.gram(BAD[message])
     with pytest.raises(ValueError, match=message):
@@ -238,7 +413,9 @@ OPTIONS = [
     ("device", "mps"),
     ("device", "meta"),
     ("device", None),
-    ("block", 0),
+    ("memory", 0),
+    ("memory", math.inf),
+    ("memory", "1e9"),
 ]
 
 
@@ -355,7 +532,7 @@ def test_cuda_with_weights_drawn_on_the_cpu_equals_the_cpu(kind):
 @pytest.mark.parametrize("kind", BOTH)
 def test_cuda_draws_weights_of_its_own(kind):
     A, options = samples(20, 30), {"d": 30, "k": 3000, "device": "cuda"}
-    first, again = kind("tanh", **options), kind("tanh", **options, block=100)
+    first, again = kind("tanh", **options), kind("tanh", **options, memory=1)
     assert torch.equal(first.weights(), again.weights())
     assert first.weights().is_cuda
     np.testing.assert_allclose(first.gram(A), again.gram(A), rtol=1e-11)
@@ -382,7 +559,7 @@ def test_gram_of_samples_and_queries_with_the_samples_computes_them_once(monkeyp
     expected = rf.features(both) @ rf.features(Z).T
     seen = []
     blocks = rf._blocks
-    monkeypatch.setattr(rf, "_blocks", lambda rows: seen.append(rows) or blocks(rows))
+    monkeypatch.setattr(rf, "_blocks", lambda rows, *tiles: seen.append(rows) or blocks(rows, *tiles))
     np.testing.assert_allclose(rf.gram(both, Z), expected, rtol=1e-12)
     np.testing.assert_allclose(rf.gram(both, Q), rf.features(both) @ rf.features(Q).T, rtol=1e-12)
     assert seen[0] == 11 and seen[1] == 15
