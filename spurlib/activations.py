@@ -68,7 +68,7 @@ class Activation:
     --------
     >>> import numpy as np
     >>> clipped = Activation(lambda x: np.clip(x, -1, 1), lambda x: 1.0 * (abs(x) < 1), kinks=(-1, 1), name="clip")
-    >>> round(clipped.coefficients(3)[1], 4)
+    >>> round(float(clipped.coefficients(3)[1]), 4)
     0.6827
     """
 
