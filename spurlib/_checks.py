@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Collection
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Array",
@@ -16,6 +19,7 @@ __all__ = [
     "device_of",
     "fraction",
     "integer",
+    "is_tensor",
     "like",
     "needed",
     "number",
@@ -40,6 +44,12 @@ MOST_SEED = 2**63 - 1
 """The largest seed: every generator of numpy and torch takes it as it is."""
 
 
+def is_tensor(x: Any) -> TypeGuard[torch.Tensor]:
+    """Whether `x` is a tensor; torch is not imported to find out."""
+    loaded = sys.modules.get("torch")
+    return loaded is not None and isinstance(x, loaded.Tensor)
+
+
 def tensor(
     x: Array,
     name: str,
@@ -47,14 +57,17 @@ def tensor(
     ndim: int | tuple[int, ...],
     columns: int | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it.
 
-    Only what may have one axis, such as labels, may hold truth values.
+    Only what may have one axis, such as labels, may hold truth values. The default type is float64.
     """
+    import torch
+
+    dtype = torch.float64 if dtype is None else dtype
     axes = (ndim,) if isinstance(ndim, int) else ndim
-    t = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(_native(x, name))
+    t = x.detach() if is_tensor(x) else torch.from_numpy(_native(x, name))
     if t.layout != torch.strided or t.is_nested or t.is_meta or t.is_quantized:
         raise ValueError(f"{name} must be a dense tensor that holds its numbers, got {_kind(t)}")
     if t.is_complex() or (t.dtype == torch.bool and min(axes) > 1):
@@ -75,7 +88,7 @@ def tensor(
 
 def _finite(t: torch.Tensor) -> bool:
     """Whether all entries are finite: the extremes tell (NaN is both), and no array of the size of `t` is made."""
-    return bool(torch.isfinite(t.amin()) & torch.isfinite(t.amax()))
+    return bool(t.amin().isfinite() & t.amax().isfinite())
 
 
 def _native(x: Any, name: str) -> np.ndarray:
@@ -96,7 +109,7 @@ def _native(x: Any, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             wide, a = a, a.astype(np.float64)
         if (np.isinf(a) & np.isfinite(wide)).any():
-            raise ValueError(f"{name} holds numbers too large for {torch.float64}")
+            raise ValueError(f"{name} holds numbers too large for torch.float64")
     a = a.astype(a.dtype.newbyteorder("="), copy=False)
     return a if a.flags.writeable else a.copy()
 
@@ -117,7 +130,7 @@ def _of_objects(a: np.ndarray, x: Any, name: str) -> np.ndarray:
     try:
         return a.astype(np.float64)
     except OverflowError as error:
-        raise ValueError(f"{name} holds numbers too large for {torch.float64}") from error
+        raise ValueError(f"{name} holds numbers too large for torch.float64") from error
 
 
 def _shown(value: Any, most: int = 80) -> str:
@@ -132,17 +145,19 @@ def _shown(value: Any, most: int = 80) -> str:
 def _kind(x: Any) -> str:
     """The type of `x`, with its dtype where it has one."""
     dtype = getattr(x, "dtype", None)
-    layout = f", {x.layout}, on {x.device}" if isinstance(x, torch.Tensor) else ""
+    layout = f", {x.layout}, on {x.device}" if is_tensor(x) else ""
     return type(x).__name__ + (f" of dtype {dtype}{layout}" if dtype is not None else "")
 
 
 def like(t: torch.Tensor, x: Array) -> Array:
     """Return tensor `t` as the kind of array that `x` is: a tensor on its device, or a numpy array."""
-    return t.to(x.device) if isinstance(x, torch.Tensor) else t.cpu().numpy()
+    return t.to(x.device) if is_tensor(x) else t.cpu().numpy()
 
 
 def device_of(device: Any) -> torch.device:
     """Check that a device is there and is one that this library computes on, and return it."""
+    import torch
+
     try:
         d = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -160,6 +175,8 @@ def device_of(device: Any) -> torch.device:
 
 def precision(dtype: Any, name: str = "dtype") -> torch.dtype:
     """Return ``torch.float32`` or ``torch.float64``, given as such, by name, or as numpy has it."""
+    import torch
+
     known = {"float32": torch.float32, "float64": torch.float64}
     if isinstance(dtype, torch.dtype):
         found = str(dtype).removeprefix("torch.")
@@ -204,7 +221,7 @@ def positive(value: Any, name: str) -> int:
 
 def seed_of(value: Any, name: str = "seed") -> int:
     """Return a seed: an integer that numpy and torch both take whole."""
-    if isinstance(value, (np.random.Generator, torch.Generator)):
+    if type(value).__name__ == "Generator":
         raise ValueError(f"{name} must be an integer, from which generators are made here; got {_shown(value)}")
     return integer(value, name, least=0, most=MOST_SEED)
 
@@ -229,7 +246,7 @@ def numbers(
 ) -> np.ndarray:
     """Return a float64 array of real numbers within bounds (`above` and `below` are excluded), NaN never."""
     try:
-        if isinstance(value, torch.Tensor):
+        if is_tensor(value):
             value = value.detach().cpu().numpy()
         x = _native(value, name)
     except (ValueError, TypeError, RuntimeError, OverflowError):
@@ -298,14 +315,14 @@ def points(x: Array, name: str) -> Array:
 
     Integers and booleans become float64: no result is rounded to a whole number.
     """
-    if not isinstance(x, torch.Tensor):
+    if not is_tensor(x):
         x = _native(x, name)
         if x.dtype.kind == "c":
             raise ValueError(f"{name} must hold real numbers, got {_kind(x)}")
         return x if x.dtype.kind == "f" else x.astype(np.float64)
-    if x.is_complex() or x.is_quantized or x.layout != torch.strided:
+    if x.is_complex() or x.is_quantized or str(x.layout) != "torch.strided":
         raise ValueError(f"{name} must be a dense tensor of real numbers, got {_kind(x)}")
-    return x if x.is_floating_point() else x.to(torch.float64)
+    return x if x.is_floating_point() else x.double()
 
 
 def places(value: Any, name: str) -> tuple[float, ...]:

@@ -7,27 +7,20 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-import torch
-from torch.nn import functional
 
-from ._checks import Array, integer, number, places, points
-from .hermite import (
-    _PROBE,
-    _clenshaw,
-    _coefficients,
-    _entrywise,
-    _rounding,
-    _second_moment,
-    gaussian_expectation,
-    hermite_coefficients,
-)
+from ._checks import Array, integer, is_tensor, number, places, points
+from ._functions import KINKED, SMOOTH, Function, identity, ones
+from ._quadrature import PROBE, clenshaw, coefficients, refuse_not_entrywise, rounding, second_moment
+from .hermite import gaussian_expectation, hermite_coefficients
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Activation", "activation", "activation_names"]
 
-_Function = Callable[[Any], Any]
 _STEP = 2.0**-10  # of the difference quotients that a derivative is compared with
 
 
@@ -51,6 +44,8 @@ class Activation:
     ----------
     f, df, kinks, name
         The arguments; the kinks in increasing order. `df` is None where the derivative is torch's.
+    polynomial : tuple of float or None
+        All Hermite coefficients of a sum of Hermite polynomials; None for other functions.
 
     Raises
     ------
@@ -72,21 +67,21 @@ class Activation:
     0.6827
     """
 
-    f: _Function
-    df: _Function | None
+    f: Function
+    df: Function | None
     kinks: tuple[float, ...]
     name: str
+    polynomial: tuple[float, ...] | None
     _arrays: bool  # whether f takes numpy arrays
     _tensors: bool  # whether f takes tensors
     _copies: bool  # whether f is given a copy
     _named: bool  # whether it is one of the library's own, found by its name
-    _exact: tuple[float, ...] | None  # all Hermite coefficients of a polynomial
     _mu: np.ndarray  # those computed so far
 
     def __init__(
         self,
-        f: _Function,
-        df: _Function | None = None,
+        f: Function,
+        df: Function | None = None,
         *,
         kinks: Iterable[float] = (),
         name: str | None = None,
@@ -96,17 +91,17 @@ class Activation:
         if df is not None and not callable(df):
             raise ValueError(f"df must be a function of an array, got {df!r}")
         name = str(name or getattr(f, "__name__", "activation"))
-        probe = _PROBE.reshape(3, 4)
+        probe = PROBE.reshape(3, 4)
         on_array, on_tensor = _failure(f, probe.copy()), _failure(f, _followed(probe))
         if on_array and on_tensor:
-            on_tensor = _failure(f, torch.from_numpy(probe.copy()))
+            on_tensor = _failure(f, _as_tensor(probe.copy()))
         if on_array and on_tensor:
             raise ValueError(
                 f"activation {name!r} fails on an array of two axes: {on_array!r}, and on a tensor: {on_tensor!r}"
             ) from on_array
         self._fill(f, df, places(kinks, "kinks"), name, arrays=not on_array, tensors=not on_tensor, copies=True)
         try:
-            _entrywise(self, probe, f"activation {name!r}")
+            refuse_not_entrywise(self, probe, f"activation {name!r}")
         except ValueError:
             raise
         except Exception as error:
@@ -117,34 +112,34 @@ class Activation:
     @classmethod
     def _own(
         cls,
-        f: _Function,
-        df: _Function | None,
+        f: Function,
+        df: Function | None,
         name: str,
         kinks: tuple[float, ...] = (),
-        exact: tuple[float, ...] | None = None,
+        polynomial: tuple[float, ...] | None = None,
         *,
         named: bool = False,
     ) -> Activation:
-        """One of the library: functions of tensors that leave their arguments alone; it is tested, not checked here."""
+        """One of the library, whose functions leave their arguments alone; it is tested, not checked here."""
         act = cls.__new__(cls)
-        act._fill(f, df, kinks, name, arrays=False, tensors=True, copies=False, exact=exact, named=named)
+        act._fill(f, df, kinks, name, arrays=True, tensors=True, copies=False, polynomial=polynomial, named=named)
         return act
 
     def _fill(
         self,
-        f: _Function,
-        df: _Function | None,
+        f: Function,
+        df: Function | None,
         kinks: tuple[float, ...],
         name: str,
         *,
         arrays: bool,
         tensors: bool,
         copies: bool,
-        exact: tuple[float, ...] | None = None,
+        polynomial: tuple[float, ...] | None = None,
         named: bool = False,
     ) -> None:
         vars(self).update(f=f, df=df, kinks=kinks, name=name, _arrays=arrays, _tensors=tensors, _copies=copies)
-        vars(self).update(_exact=exact, _named=named, _mu=np.empty(0))
+        vars(self).update(polynomial=polynomial, _named=named, _mu=np.empty(0))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         return (_by_name, (self.name,)) if self._named else super().__reduce_ex__(protocol)
@@ -168,29 +163,30 @@ class Activation:
         changes the shape or returns complex or masked values.
         """
         x = points(x, "x")
-        out = self._real(self.f(self._given(x)), x)
-        if isinstance(x, torch.Tensor):
-            out = out if isinstance(out, torch.Tensor) else torch.as_tensor(np.asarray(out))
+        with np.errstate(all="warn" if self._copies else "ignore"):
+            out = self._real(self.f(self._given(x)), x)
+        if is_tensor(x):
+            out = out if is_tensor(out) else _as_tensor(np.asarray(out))
             return out.to(device=x.device, dtype=x.dtype)
-        out = out.detach().cpu().numpy() if isinstance(out, torch.Tensor) else np.asarray(out)
+        out = out.detach().cpu().numpy() if is_tensor(out) else np.asarray(out)
         return out.astype(x.dtype, copy=False)
 
     def _given(self, x: Array) -> Array:
         """What f is applied to: of a kind that f takes, and a copy where f may change it."""
-        if isinstance(x, torch.Tensor):
+        if is_tensor(x):
             if not self._tensors:
                 return x.detach().cpu().numpy().copy()
             return x.clone() if self._copies else x
         own = x.copy() if self._copies or not x.flags.writeable else x
-        return own if self._arrays else torch.from_numpy(np.ascontiguousarray(own)).reshape(x.shape)
+        return own if self._arrays else _as_tensor(np.ascontiguousarray(own)).reshape(x.shape)
 
     def _real(self, out: Any, x: Array) -> Any:
-        out = out if isinstance(out, torch.Tensor) else np.asanyarray(out)
+        out = out if is_tensor(out) else np.asanyarray(out)
         if tuple(out.shape) != tuple(x.shape):
             raise ValueError(
                 f"activation {self.name!r} must act entry-wise: shape {tuple(x.shape)} in, {tuple(out.shape)} out"
             )
-        if out.is_complex() if isinstance(out, torch.Tensor) else np.iscomplexobj(out) or np.ma.is_masked(out):
+        if out.is_complex() if is_tensor(out) else np.iscomplexobj(out) or np.ma.is_masked(out):
             raise ValueError(f"activation {self.name!r} must be real everywhere: it has complex or masked values")
         return out
 
@@ -203,15 +199,15 @@ class Activation:
         name = f"{self.name}'"
         df = self._by_torch() if self.df is None else self.df
         if not self._copies:
-            exact = None if self._exact is None else _slope(self._exact)
+            exact = None if self.polynomial is None else _slope(self.polynomial)
             return Activation._own(df, None, name, self.kinks, exact, named=self._named)
         slope = Activation(df, kinks=self.kinks, name=name)
         _compare(self, slope)
         return slope
 
-    def _by_torch(self) -> _Function:
+    def _by_torch(self) -> Function:
         slope = _Gradient(self.f)
-        error = _failure(slope, torch.from_numpy(_PROBE.copy()))
+        error = _failure(slope, _as_tensor(PROBE.copy()))
         if error:
             raise ValueError(
                 f"activation {self.name!r} was given without its derivative, and torch does not differentiate it: "
@@ -249,35 +245,35 @@ class Activation:
         return self._mu[: order + 1]
 
     def _computed(self, order: int) -> np.ndarray:
-        if self._exact is not None:
-            return np.r_[self._exact, np.zeros(max(0, order + 1 - len(self._exact)))]
+        if self.polynomial is not None:
+            return np.array([*self.polynomial, *[0.0] * (order + 1 - len(self.polynomial))])
         mu = hermite_coefficients(self, order)
         if mu[0] ** 2 > 1e6 * self.variance:  # a large constant hides the others
-            mean, tolerance = mu[0], _rounding(mu[0], self.variance)
-            mu = _coefficients(lambda u: self(u) - mean, order, self.kinks, tolerance)
+            mean, tolerance = mu[0], rounding(mu[0], self.variance)
+            mu = coefficients(lambda u: self(u) - mean, order, self.kinks, tolerance)
             mu[0] += mean
         return mu
 
     @cached_property
     def energy(self) -> float:
         r"""The second moment :math:`E[f(u)^2] = \sum_l \mu_l^2`, u standard Gaussian (by quadrature)."""
-        if self._exact is not None:
-            return float(np.square(self._exact).sum())
-        return _second_moment(self, 0.0, self.kinks)
+        if self.polynomial is not None:
+            return float(np.square(self.polynomial).sum())
+        return second_moment(self, 0.0, self.kinks)
 
     @cached_property
     def variance(self) -> float:
         r"""The energy without the constant, :math:`\sum_{l \ge 1} \mu_l^2`, not disturbed by a large constant."""
-        if self._exact is not None:
-            return float(np.square(self._exact[1:]).sum())
-        return _second_moment(self, gaussian_expectation(self), self.kinks)
+        if self.polynomial is not None:
+            return float(np.square(self.polynomial[1:]).sum())
+        return second_moment(self, gaussian_expectation(self), self.kinks)
 
 
 @dataclass(frozen=True)
 class _Sum:
     """A function plus a constant."""
 
-    f: _Function
+    f: Function
     constant: float
 
     def __call__(self, x: Any) -> Any:
@@ -288,22 +284,34 @@ class _Sum:
 class _Gradient:
     """The derivative of an entry-wise function of tensors, by torch."""
 
-    f: _Function
+    f: Function
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
         with torch.inference_mode(False), torch.enable_grad():
             at = x if x.requires_grad else x.detach().clone().requires_grad_()
             return torch.autograd.grad(self.f(at.clone()).sum(), at, create_graph=x.requires_grad)[0]
 
 
+def _as_tensor(x: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(x)
+
+
 def _followed(x: np.ndarray) -> torch.Tensor:
     """A tensor that torch differentiates, which functions of numpy refuse on every device; it may be changed."""
+    import torch
+
     with torch.inference_mode(False), torch.enable_grad():
         return torch.from_numpy(x.copy()).requires_grad_().clone()
 
 
-def _failure(f: _Function, x: Any) -> Exception | None:
+def _failure(f: Function, x: Any) -> Exception | None:
     """What f raises at x."""
+    import torch
+
     try:
         with torch.inference_mode(False), torch.enable_grad(), np.errstate(all="ignore"):
             f(x)
@@ -314,7 +322,7 @@ def _failure(f: _Function, x: Any) -> Exception | None:
 
 def _compare(act: Activation, slope: Activation) -> None:
     """Raise where the derivative is not what difference quotients give, beyond their own error."""
-    x = np.array([p for p in _PROBE if all(abs(p - kink) > 2 * _STEP for kink in act.kinks)])
+    x = np.array([p for p in PROBE if all(abs(p - kink) > 2 * _STEP for kink in act.kinks)])
     with np.errstate(all="ignore"):
         wide, narrow = ((act(x + h) - act(x - h)) / (2 * h) for h in (_STEP, _STEP / 2))
         quotients, given = (4 * narrow - wide) / 3, slope(x)
@@ -338,59 +346,10 @@ def _slope(mu: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(c * math.sqrt(l) for l, c in enumerate(mu))[1:] or (0.0,)
 
 
-_PHI = (2 * torch.pi) ** -0.5
-
-
-def _density(x: torch.Tensor) -> torch.Tensor:
-    return _PHI * torch.exp(-(x**2) / 2)
-
-
-def _step(x: torch.Tensor) -> torch.Tensor:
-    return (x > 0).to(x.dtype)
-
-
-def _softplus(x: torch.Tensor) -> torch.Tensor:
-    return torch.logaddexp(x, torch.zeros_like(x))  # torch's own is linear beyond 20: wrong at 1e-9
-
-
-def _dsilu(x: torch.Tensor) -> torch.Tensor:
-    s = torch.sigmoid(x)
-    return s * (1 + x * (1 - s))
-
-
-def _dselu(x: torch.Tensor) -> torch.Tensor:
-    scale, alpha = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-    return scale * torch.where(x > 0, 1.0, alpha * torch.exp(x))
-
-
-def _dmish(x: torch.Tensor) -> torch.Tensor:
-    t = torch.tanh(_softplus(x))
-    return t + x * torch.sigmoid(x) * (1 - t**2)
-
-
-_SMOOTH: dict[str, tuple[_Function, _Function]] = {
-    "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x) ** 2),
-    "erf": (torch.erf, lambda x: 2 / torch.pi**0.5 * torch.exp(-(x**2))),
-    "sigmoid": (torch.sigmoid, lambda x: torch.sigmoid(x) * (1 - torch.sigmoid(x))),
-    "gelu": (lambda x: x * torch.special.ndtr(x), lambda x: torch.special.ndtr(x) + x * _density(x)),
-    "softplus": (_softplus, torch.sigmoid),
-    "silu": (lambda x: x * torch.sigmoid(x), _dsilu),
-    "mish": (functional.mish, _dmish),
-    "sin": (torch.sin, torch.cos),
-    "cos": (torch.cos, lambda x: -torch.sin(x)),
+_KNOWN = {name: Activation._own(*pair, name, named=True) for name, pair in SMOOTH.items()} | {
+    name: Activation._own(*pair, name, (0.0,), named=True) for name, pair in KINKED.items()
 }
-_KINKED: dict[str, tuple[_Function, _Function]] = {
-    "relu": (torch.relu, _step),
-    "leaky_relu": (lambda x: torch.where(x > 0, x, 0.01 * x), lambda x: 0.01 + 0.99 * _step(x)),
-    "elu": (functional.elu, lambda x: torch.exp(x.clamp(max=0))),
-    "selu": (functional.selu, _dselu),
-    "abs": (torch.abs, torch.sign),
-    "step": (_step, torch.zeros_like),
-}
-_KNOWN = {name: Activation._own(*pair, name, named=True) for name, pair in _SMOOTH.items()} | {
-    name: Activation._own(*pair, name, (0.0,), named=True) for name, pair in _KINKED.items()
-}
-_KNOWN["linear"] = Activation._own(lambda x: 1 * x, torch.ones_like, "linear", exact=(0.0, 1.0), named=True)
+_KNOWN["linear"] = Activation._own(identity, ones, "linear", polynomial=(0.0, 1.0), named=True)
 _TERM = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)\*?)?h(\d+)")
 _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
@@ -445,7 +404,8 @@ def _polynomial(name: str) -> Activation:
     for scale, degree in terms:
         mu[degree] += scale
     exact = tuple(mu)
-    return Activation._own(partial(_clenshaw, exact), partial(_clenshaw, _slope(exact)), name, exact=exact, named=True)
+    pair = partial(clenshaw, exact), partial(clenshaw, _slope(exact))
+    return Activation._own(*pair, name, polynomial=exact, named=True)
 
 
 def _by_name(name: str) -> Activation:

@@ -10,12 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ._checks import Array, like, number, precision, square, tensor
+from ._checks import Array, like, number, precision, tensor
+from ._cholesky import SingularKernelError, System, invert, listed
 
 __all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve"]
 
-_LEVERAGE = {torch.float64: 1e-10, torch.float32: 1e-5}  # below it a sample is no news beside the others
-_BLOCK = 192  # rows of a matrix that are worked on at a time
 _ROWS = 2**26  # entries of kernel rows that are asked for at a time: half a gigabyte
 
 
@@ -30,20 +29,6 @@ class Kernel(Protocol):
 
     def gram(self, A: Array, B: Array, /) -> Array:
         """Kernel matrix of the rows of `A` with the rows of `B`, shape (len(A), len(B))."""
-
-
-class SingularKernelError(ValueError):
-    """The kernel matrix has no usable inverse.
-
-    Attributes
-    ----------
-    rows : list of int
-        The samples at fault, where they can be named: each lies, in feature space, in the span of the others.
-    """
-
-    def __init__(self, message: str, rows: list[int] | None = None):
-        super().__init__(message)
-        self.rows = rows or []
 
 
 class Evaluation:
@@ -232,7 +217,7 @@ class Solve:
         system.factor(tell)
         y = torch.linalg.solve_triangular(A, self.g.view(len(A), -1), upper=False)
         self.coefficients = torch.linalg.solve_triangular(A.T, y, upper=True).view(self.g.shape)
-        _invert(A, tell)
+        invert(A, tell)
         self._inverse, self._diagonal = A, A.diagonal().clone()
         system.refuse_singular(self._diagonal)
         if not torch.isfinite(self.coefficients).all():
@@ -300,7 +285,8 @@ class Solve:
 
     @property
     def _residuals(self) -> torch.Tensor:
-        return self.coefficients / self._diagonal.view(-1, *[1] * (self.g.ndim - 1))
+        residuals: torch.Tensor = self.coefficients / self._diagonal.view(-1, *[1] * (self.g.ndim - 1))
+        return residuals
 
     @property
     def loo_residuals(self) -> Array:
@@ -384,7 +370,7 @@ class Interpolator:
             )
         z = tensor(Z, "Z", ndim=2, columns=getattr(kernel, "d", None))
         n, self._d = z.shape
-        ridge = checked_ridge(ridge)
+        ridge = number(ridge, "ridge", least=0.0)
         checked_labels(g, n)
         _reporter(progress)
         dtype = getattr(kernel, "dtype", None)
@@ -519,77 +505,6 @@ class Interpolator:
         return self.solve.perp_norms
 
 
-class System:
-    """A kernel matrix with its ridge, checked, and its Cholesky factor in its place: what `Solve` and `nested` share.
-
-    ``matrix`` holds K until `factor`, and then the factor in its lower triangle. With `overwrite` it is the K that was
-    given, where that is possible; else a copy.
-    """
-
-    def __init__(self, K: Array, *, ridge: float, dtype: Any, overwrite: bool = False):
-        device = K.device if isinstance(K, torch.Tensor) else torch.device("cpu")
-        matrix = square(K, "K", device=device)
-        self.ridge, self._least = checked_ridge(ridge), _LEVERAGE[_judged_in(K, dtype)]
-        _refuse_indefinite(matrix, self.ridge)
-        self.matrix = matrix if overwrite else matrix.clone()
-
-    def factor(self, tell: Callable[[float], object]) -> None:
-        """Add the ridge and factor; a matrix without factor is a `SingularKernelError`."""
-        self.matrix.diagonal().add_(self.ridge)
-        self._diagonal = self.matrix.diagonal().clone()
-        if not _factor(self.matrix, tell):
-            system = self.matrix.triu_(1)  # the strict upper triangle is still that of K
-            system = system.add_(system.T.clone())
-            system.diagonal().copy_(self._diagonal)
-            leverage = _leverage_by_eigenvalues(system, self.ridge, self._least)
-            raise _singular((~(leverage > self._least)).nonzero().flatten().tolist(), self.ridge)
-
-    def refuse_singular(self, inverse_diagonal: torch.Tensor) -> None:
-        """Raise a `SingularKernelError` where the diagonal of the inverse shows samples that depend on others."""
-        low = ~(1 / (inverse_diagonal * self._diagonal) > self._least)
-        if bool(low.any()):
-            raise _singular(low.nonzero().flatten().tolist(), self.ridge)
-
-
-def _factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
-    """Put the Cholesky factor of `A` in its lower triangle, and leave the strict upper one; False if there is none.
-
-    Column block J of the factor follows from those before it: ``L_J = (A_J - L_{<J} L_{J,<J}^T) L_JJ^{-T}``.
-    """
-    n = len(A)
-    for start in range(0, n, _BLOCK):
-        end = min(start + _BLOCK, n)
-        before, block, below = A[start:end, :start], A[start:end, start:end], A[end:, start:end]
-        corner, info = torch.linalg.cholesky_ex(block - before @ before.T)
-        if int(info):
-            return False
-        below.addmm_(A[end:, :start], before.T, alpha=-1)
-        below.copy_(torch.linalg.solve_triangular(corner.T, below, upper=True, left=False))
-        block.copy_(block.triu(1) + corner)
-        done = end / n
-        tell((3 * done**2 - 2 * done**3) / 3)
-    return True
-
-
-def _invert(A: torch.Tensor, tell: Callable[[float], object]) -> None:
-    """Put the inverse of L L^T in the place of `A`, whose lower triangle is L.
-
-    From the last block to the first. With J the rows of a block, W = (L_{>J,J} L_JJ^{-1})^T and M the inverse that
-    belongs to the samples after J and is there already, block inversion gives -W M beside M and
-    (L_JJ L_JJ^T)^{-1} + W M W^T before it.
-    """
-    n = len(A)
-    for start in reversed(range(0, n, _BLOCK)):
-        end = min(start + _BLOCK, n)
-        corner = A[start:end, start:end].tril()
-        W = torch.linalg.solve_triangular(corner.T, A[end:, start:end].T, upper=True)
-        beside = W @ A[end:, end:]
-        A[start:end, start:end] = torch.cholesky_inverse(corner).addmm_(beside, W.T)
-        A[start:end, end:] = beside.neg_()
-        A[end:, start:end] = beside.T
-        tell((1 + 2 * (1 - start / n) ** 3) / 3)
-
-
 def _same(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
@@ -601,7 +516,8 @@ def _times(F: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
 
 def _reporter(progress: Any) -> Callable[[float], object]:
     if callable(progress):
-        return progress
+        told: Callable[[float], object] = progress
+        return told
     if not isinstance(progress, bool):
         raise ValueError(f"progress must be True, False or a callable, got {type(progress).__name__}")
     return _print_share if progress else _silent
@@ -613,29 +529,6 @@ def _print_share(share: float) -> None:
 
 def _silent(share: float) -> None:
     pass
-
-
-def checked_ridge(ridge: Any) -> float:
-    """Return a ridge as a nonnegative ``float``."""
-    return number(ridge, "ridge", least=0.0)
-
-
-def checked_labels(g: Array, n: int) -> torch.Tensor:
-    """Return the labels of n samples, in one or several columns, as a float64 tensor."""
-    labels = tensor(g, "g", ndim=(1, 2))
-    if len(labels) != n:
-        raise ValueError(f"g must have one label a sample: {n} samples, {len(labels)} labels")
-    return labels
-
-
-def _judged_in(K: Array, told: Any) -> torch.dtype:
-    """The precision in which a matrix was computed: what its numbers can hold, or a coarser one that was told."""
-    kind = K.dtype if isinstance(K, torch.Tensor) else np.asarray(K).dtype
-    floating = kind.is_floating_point if isinstance(kind, torch.dtype) else kind.kind == "f"
-    if floating and kind.itemsize < 4:
-        raise ValueError(f"K must be computed in float32 or float64: {kind} is too coarse for an inverse")
-    own = torch.float32 if floating and kind.itemsize == 4 else torch.float64
-    return own if told is None or own == torch.float32 else precision(told)
 
 
 def _refuse_too_many(n: int, n_features: int | None) -> None:
@@ -650,61 +543,12 @@ def _refuse_equal(z: torch.Tensor) -> None:
     _, group, counts = torch.unique(z, dim=0, return_inverse=True, return_counts=True)
     rows = (counts[group] > 1).nonzero().flatten().tolist()
     if rows:
-        raise SingularKernelError(f"Z holds equal samples: rows {_some(rows)}. Drop them, or use ridge > 0", rows)
+        raise SingularKernelError(f"Z holds equal samples: rows {listed(rows)}. Drop them, or use ridge > 0", rows)
 
 
-def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
-    """Refuse what no kernel matrix has, as far as entries tell: k(x, x) < 0, k(x, y)^2 > k(x, x) k(y, y)."""
-    own = K.diagonal()
-    rounding = 1e-4 * max(-float(K.amin()), float(K.amax()))
-    roots = own.clamp(min=0).sqrt()
-    bad = own < 0
-    for rows, some, found in zip(*(x.split(64) for x in (K, roots, bad)), strict=True):
-        found |= (rows.abs().sub_(torch.outer(some, roots)) > rounding).any(dim=1)
-    rows = bad.nonzero().flatten().tolist()
-    if rows:
-        raise SingularKernelError(
-            f"K is not positive semidefinite, so not a kernel matrix: rows {_some(rows)} have a negative entry on its "
-            "diagonal, or one off it larger than the two on it allow",
-            rows,
-        )
-    rows = (own == 0).nonzero().flatten().tolist()
-    if rows and ridge == 0:
-        raise SingularKernelError(
-            f"Z holds samples without features: rows {_some(rows)}, whose kernel with themselves is zero. Drop them, "
-            "use another activation, or ridge > 0",
-            rows,
-        )
-
-
-def _leverage_by_eigenvalues(system: torch.Tensor, ridge: float, least: float) -> torch.Tensor:
-    """Relative weight of each sample off the span of the others, for a matrix that has no Cholesky factor."""
-    values, vectors = torch.linalg.eigh(system)
-    if values[0] < -least * values[-1]:
-        low, high = float(values[0]) - ridge, float(values[-1]) - ridge
-        raise SingularKernelError(
-            f"K is not positive semidefinite, so not a kernel matrix: its eigenvalues go from {low:.3g} to {high:.3g}. "
-            "If that is rounding, tell the precision in which it was computed (dtype), and use a ridge"
-        )
-    floor = values[-1] * len(values) * torch.finfo(torch.float64).eps
-    inverse_diagonal = (vectors**2 / values.clamp(min=float(floor) + 1e-300)).sum(dim=1)
-    return 1 / (inverse_diagonal * system.diagonal())
-
-
-def _singular(rows: list[int], ridge: float) -> SingularKernelError:
-    found = (
-        f"rows {_some(rows)} lie in the span of the other samples in feature space"
-        if rows
-        else "no single row is at fault"
-    )
-    advice = (
-        "Drop repeated samples, use a wider kernel, float64 features, or ridge > 0"
-        if ridge == 0
-        else "Use a larger ridge"
-    )
-    return SingularKernelError(f"Z gives a kernel matrix without a usable inverse: {found}. {advice}", rows)
-
-
-def _some(rows: list[int], most: int = 12) -> str:
-    more = f", ... ({len(rows)} in all)" if len(rows) > most else ""
-    return ", ".join(map(str, rows[:most])) + more
+def checked_labels(g: Array, n: int) -> torch.Tensor:
+    """Return the labels of n samples, in one or several columns, as a float64 tensor."""
+    labels = tensor(g, "g", ndim=(1, 2))
+    if len(labels) != n:
+        raise ValueError(f"g must have one label a sample: {n} samples, {len(labels)} labels")
+    return labels

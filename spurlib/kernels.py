@@ -12,8 +12,9 @@ import torch
 from numpy.polynomial import chebyshev
 
 from ._checks import Array, choice, like, tensor
+from ._quadrature import converged, half_gaussian, recurrence, values_of
 from .activations import Activation, activation, activation_names
-from .hermite import _converged, _half_gaussian, _recurrence, _values, gaussian_expectation
+from .hermite import gaussian_expectation
 
 __all__ = ["InfiniteWidth"]
 
@@ -111,8 +112,8 @@ class InfiniteWidth:
             symmetric = False
         if self._closed:
             expectation = _exact(self._closed, self._f, s, t)
-        elif self._f._exact is not None:
-            expectation = _polynomial(self._f._exact, s, t)
+        elif self._f.polynomial is not None:
+            expectation = _polynomial(self._f.polynomial, s, t)
         else:
             expectation = _series(self._f, s, t)
         out = a.new_empty(len(a), len(b))
@@ -320,15 +321,15 @@ def _columns(f: Activation, scales: np.ndarray, order: int) -> np.ndarray:
     def integrals(
         u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        half_gaussian = _half_gaussian(u)
-        values = _values(f, np.multiply.outer(u, scales))
-        weighted, basis = of(w[:, None] * values), islice(_recurrence(u, half_gaussian), order + 1)
-        squares = ((w[:, None] * values) * (half_gaussian[:, None] * values)).sum(axis=0)
+        weight = half_gaussian(u)
+        values = values_of(f, np.multiply.outer(u, scales))
+        weighted, basis = of(w[:, None] * values), islice(recurrence(u, weight), order + 1)
+        squares = ((w[:, None] * values) * (weight[:, None] * values)).sum(axis=0)
         return np.stack([of(h) @ weighted for h in basis]), squares[None]
 
     try:
         kinks = (c / scales[0] + step for c in f.kinks if abs(c) < 60 * scales[0] for step in _STEPS)
-        return np.vstack(_converged(integrals, kinks))
+        return np.vstack(converged(integrals, kinks))
     except ValueError as error:
         scale = f"{scales.max():.3g}" if len(scales) == 1 else f"{scales.min():.3g} to {scales.max():.3g}"
         raise ValueError(f"act: {f.name!r} at scale |a| / sqrt(d) = {scale}: {error}") from error
@@ -338,8 +339,7 @@ def correlation(f: Activation, rho: np.ndarray) -> np.ndarray:
     """The dual kernel E[f(u) f(v)] of a centered function, Gaussian u and v of correlations rho, by quadrature."""
     mean = gaussian_expectation(f)
     one = torch.ones(rho.size, dtype=torch.float64)
-    centered = Activation._own(lambda u: f(u) - mean, None, f.name, f.kinks)
-    return _by_quadrature(centered, one, one, torch.from_numpy(rho.ravel())).numpy().reshape(rho.shape)
+    return _by_quadrature(f.shifted(-mean), one, one, torch.from_numpy(rho.ravel())).numpy().reshape(rho.shape)
 
 
 def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:

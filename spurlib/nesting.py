@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ._checks import Array, like, tensor
-from .interpolation import System, checked_labels
+from ._cholesky import System
+from .interpolation import checked_labels
 
 __all__ = ["Nested", "nested"]
 

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from .._cholesky import System
 from ..data import SpuriousData
 from ..kernels import InfiniteWidth
 from .definition import Experiment, Row
@@ -114,8 +115,9 @@ def _unseen(data: SpuriousData) -> np.ndarray:
 def _coefficients(kernel: InfiniteWidth, Z: torch.Tensor, g: np.ndarray, settings: ClassCurve) -> torch.Tensor:
     """Coefficients of the samples, shape (n, sizes * classes), those of samples that a training set lacks zero."""
     labels = torch.from_numpy(np.eye(settings.classes)[g.astype(int)] - 1 / settings.classes).to(Z.device)
-    L = kernel.gram(Z)
-    factor_in_place(L)
+    system = System(kernel.gram(Z), ridge=0.0, dtype=None, overwrite=True)
+    system.factor(lambda share: None)
+    L = system.matrix
     y = torch.linalg.solve_triangular(L, labels, upper=False)
     C = L.new_zeros(len(Z), len(settings.sizes), settings.classes)
     for position, n in enumerate(settings.sizes):

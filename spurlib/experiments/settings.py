@@ -27,10 +27,6 @@ class OfSizes(Protocol):
     def sizes(self) -> Sequence[int]: ...
     @property
     def n_test(self) -> int: ...
-    @property
-    def d(self) -> int | None: ...
-    @property
-    def alpha(self) -> float | None: ...
 
 
 S = TypeVar("S", bound="DataclassInstance")
@@ -106,7 +102,7 @@ def drawn(settings: OfSizes, seed: int) -> tuple[SpuriousData, SpuriousData]:
     """One draw of the data, as large as the largest training set: with queries of core zero, and of a fresh core."""
     options: dict[str, Any] = {"n": max(settings.sizes), "n_test": settings.n_test, "seed": seed}
     if settings.data == "synthetic":
-        options |= {"d": settings.d, "alpha": settings.alpha}
+        options |= {name: getattr(settings, name) for name in ("d", "alpha")}
     elif count := getattr(settings, "classes", None):
         options["classes"] = range(count)
     zero, fresh = (spurious_data(settings.data, query=query, **options) for query in ("zero", "fresh"))

@@ -184,8 +184,8 @@ def _refuse_singular(
     fewer = np.minimum(n, width)
     if rest == 0 and (bare & (fewer >= directions.rank)).any():
         raise ValueError(f"act: {act.name!r} is linear: without a ridge n or k must be below the number of directions")
-    if act._exact is not None:
-        degree = max(l for l, c in enumerate(act._exact) if c)
+    if act.polynomial is not None:
+        degree = max(l for l, c in enumerate(act.polynomial) if c)
         monomials = np.exp(gammaln(directions.rank + degree + 1) - gammaln(directions.rank + 1) - gammaln(degree + 1))
         if (bare & (fewer >= np.round(monomials))).any():
             raise ValueError(

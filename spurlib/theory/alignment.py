@@ -9,7 +9,6 @@ import numpy as np
 
 from .._checks import numbers, one_given, plain
 from ..activations import Activation, activation
-from ..kernels import correlation
 from .spectrum import Spectrum
 
 __all__ = ["gamma_ntk", "gamma_rf", "gamma_rf_bound"]
@@ -38,6 +37,8 @@ def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, flo
     beyond = (rest - float(squares[first:].sum())) * alpha ** (terms + 1)  # at most what the series leaves out
     cut = np.asarray(beyond > 1e-11 * rest)
     if cut.any():
+        from ..kernels import correlation  # it imports torch, which most calls do not need
+
         low = np.polynomial.polynomial.polyval(alpha[cut], np.r_[0.0, squares[1:first]])
         damped[cut] = correlation(act, alpha[cut]) - low
     return float(squares[first - 1]), rest, damped, float(squares[first])
