@@ -119,10 +119,11 @@ class Activation:
         polynomial: tuple[float, ...] | None = None,
         *,
         named: bool = False,
+        arrays: bool = True,
     ) -> Activation:
         """One of the library, whose functions leave their arguments alone; it is tested, not checked here."""
         act = cls.__new__(cls)
-        act._fill(f, df, kinks, name, arrays=True, tensors=True, copies=False, polynomial=polynomial, named=named)
+        act._fill(f, df, kinks, name, arrays=arrays, tensors=True, copies=False, polynomial=polynomial, named=named)
         return act
 
     def _fill(
@@ -200,7 +201,7 @@ class Activation:
         df = self._by_torch() if self.df is None else self.df
         if not self._copies:
             exact = None if self.polynomial is None else _slope(self.polynomial)
-            return Activation._own(df, None, name, self.kinks, exact, named=self._named)
+            return Activation._own(df, None, name, self.kinks, exact, named=self._named, arrays=self.df is not None)
         slope = Activation(df, kinks=self.kinks, name=name)
         _compare(self, slope)
         return slope
