@@ -15,6 +15,7 @@ from spurlib._checks import (
     fraction,
     integer,
     like,
+    needed,
     number,
     numbers,
     one_given,
@@ -403,6 +404,13 @@ def test_symmetric_matrices():
 
 def test_every_check_is_tested_here():
     assert set(_checks.__all__) - {"Array"} <= set(globals())
+
+
+def test_a_missing_dependency_names_the_extra():
+    assert needed("torch.nn", "anything") is torch.nn
+    with pytest.raises(ModuleNotFoundError, match=r'^nowhere is needed here: pip install "\.\[that\]"') as raised:
+        needed("nowhere.inside", "that")
+    assert raised.value.name == "nowhere"
 
 
 def test_points_are_floating_and_keep_their_kind():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import spurlib as sl
-from spurlib.claims import MIME
+from spurlib.book.claims import MIME
 
 HOLDS = [
     (0.5, {"near": 0.5, "tol": 0}),

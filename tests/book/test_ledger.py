@@ -7,7 +7,7 @@ from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
-from spurlib.claims import Claim
+from spurlib.book import Claim
 from tools import ledger
 from tools.chapters import executable, sources
 from tools.notebooks import load

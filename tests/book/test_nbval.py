@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, output_from_msg
 
-from spurlib.claims import Claim
+from spurlib.book import Claim
 from tests import nbval_settings
 from tests.perturbed import options
 from tools.chapters import ROOT

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
 import spurlib as sl
-from spurlib.predictions import predict_accuracy
+from spurlib.theory import predict_accuracy
 
 B = np.sqrt(2 / np.pi)
 

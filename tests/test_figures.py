@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import spurlib as sl
-from spurlib.plotting import size_axis
+from spurlib.book import size_axis
 
 
 @pytest.fixture(autouse=True)
