@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 import spurlib as sl
-from spurlib.networks import DivergedError, _generator
+from spurlib.networks import DivergedError, mean_of, settled
+from spurlib.networks.draws import generator_of
 
 N, D = 24, 12
 DATA = sl.synthetic(n=N, d=D, alpha=0.5, n_test=30, seed=0)
@@ -199,7 +200,7 @@ def test_every_seed_has_numbers_of_its_own():
     state = twister.state
     state["state"] = {"key": np.random.SeedSequence(2**40).generate_state(624), "pos": 624}
     twister.state = state
-    drawn = torch.empty(1000, dtype=torch.int32).random_(generator=_generator(2**40))
+    drawn = torch.empty(1000, dtype=torch.int32).random_(generator=generator_of(2**40))
     np.testing.assert_array_equal(drawn, twister.random_raw(1000) % 2**31)
     with pytest.raises(ValueError, match=r"^seed must be an integer .*, got 9223372036854775808"):
         small(2**63)
@@ -342,7 +343,8 @@ def test_bad_architectures_are_refused_by_name(call, message):
 
 def test_torchvision_is_asked_for_when_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ModuleNotFoundError, match=r'torchvision is needed here: pip install "\.\[images\]"$'):
+    advice = r'torchvision is needed here: pip install "\.\[images\]" in the checkout of the book$'
+    with pytest.raises(ModuleNotFoundError, match=advice):
         sl.resnet18((48, 48, 3))
     with pytest.raises(ModuleNotFoundError, match="torchvision is needed here"):
         sl.vision_transformer((48, 48, 3))
@@ -852,3 +854,29 @@ def test_bad_batches_of_networks_are_refused_by_name():
             sl.leave_one_out(small(), DATA.Z, DATA.g, wrong, epochs=1)
     with pytest.raises(ValueError, match=r"^left_out: nothing to train without"):
         sl.leave_one_out(small(), DATA.Z[:1], DATA.g[:1], [0], epochs=1)
+
+
+# ---- networks made of networks
+
+
+def test_normalized_batches_settle():
+    Z = np.random.default_rng(0).standard_normal((6, 33 * 33))
+    model = sl.resnet18((33, 33, 1), 1, seed=1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    calm = settled(model, Z)
+    assert not calm.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    first, x = calm.body.bn1, torch.as_tensor(Z, dtype=torch.float32)
+    seen = calm.body.conv1(x.reshape(-1, 33, 33, 1).permute(0, 3, 1, 2))
+    torch.testing.assert_close(first.running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.running_var, seen.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    plain = sl.small_cnn((8, 8, 1))
+    assert np.array_equal(sl.predict(settled(plain, Z[:, :64]), Z[:, :64]), sl.predict(plain, Z[:, :64]))
+
+
+def test_networks_between_two():
+    one, two = (sl.resnet18((33, 33, 1), 1, seed=seed) for seed in (0, 1))
+    for share in (0.0, 0.25, 1.0):
+        between = mean_of(one, two, share)
+        for name, value in between.state_dict().items():
+            expected = (1 - share) * one.state_dict()[name] + share * two.state_dict()[name]
+            torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-5, atol=1e-6)

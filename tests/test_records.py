@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spurlib import records
-from spurlib.records import (
+from spurlib.experiments import Experiment, records, run
+from spurlib.experiments.records import (
     CorruptedRecordError,
     MissingRecordError,
     RecordError,
@@ -21,7 +21,7 @@ from spurlib.records import (
     sealed,
     unsealed,
 )
-from spurlib.runs import Experiment, run
+from tests.toys import Toy
 
 TABLE = pd.DataFrame(
     {
@@ -91,9 +91,10 @@ def test_text_is_kept(tmp_path, texts):
 
 
 def test_cells_of_texts_that_look_alike_are_two(tmp_path):
-    texts = Experiment("texts", "", lambda scale: [{"q": "007"}, {"q": "7"}], lambda c, s, d: [{"n": 1, "v": c["q"]}])
+    cells = [Toy("007"), Toy("7")]
+    texts = Experiment("texts", "", lambda scale: cells, lambda settings, seed, device: [{"n": 1, "v": settings.act}])
     table = run(texts, seeds=1, folder=tmp_path, progress=False).table
-    assert table["q"].tolist() == table["v"].tolist() == ["007", "7"]
+    assert table["act"].tolist() == table["v"].tolist() == ["007", "7"]
 
 
 @pytest.mark.parametrize("value", [[1, 2], {"a": 1}, np.arange(2), 1j, pd.Timestamp(0)])
@@ -356,8 +357,3 @@ def test_the_folder_is_the_argument_or_the_variable_or_the_nearest(tmp_path, mon
     assert records.records_folder(tmp_path) == tmp_path
     with pytest.raises(ValueError, match="folder must be the path of a folder, got an empty one"):
         records.records_folder("")
-
-
-def test_a_missing_dependency_names_the_extra():
-    with pytest.raises(ModuleNotFoundError, match=r'nowhere is needed here: pip install "\.\[experiments\]"'):
-        records.needed("nowhere.inside")

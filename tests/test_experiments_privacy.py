@@ -1,42 +1,28 @@
 """The experiment on privacy: its rows against their definitions, its attacks against planted ones."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 import spurlib as sl
-from spurlib.experiments import experiment
+from spurlib.experiments import Privacy, answers_without, centered, experiment, privacy_curve
+from spurlib.experiments.privacy import _advantage
 from spurlib.privacy import gdp_epsilon
-from spurlib.private_experiments import _advantage, answers_without, centered, privacy_curve
 
-CELL = {
-    "data": "synthetic",
-    "kind": "rf",
-    "act": "relu",
-    "dtype": "float64",
-    "k": 150,
-    "d": 10,
-    "alpha": 0.5,
-    "sizes": [40],
-    "audited": 8,
-    "n_test": 30,
-    "steps": 15,
-    "rate": 10.0,
-    "clip": 0.2,
-    "draws": 4,
-    "mus": [0.5, 2.0],
-}
+DESCENT = {"steps": 15, "rate": 10.0, "clip": 0.2}
+CELL = Privacy(act="relu", k=150, d=10, sizes=(40,), audited=8, n_test=30, draws=4, mus=(0.5, 2.0), **DESCENT)
 
 
-def descend(Phi, g, cell, weights):
+def descend(Phi, g, weights, *, steps, rate, clip):
     """Parameters after clipped descent, gradients formed; samples of weight zero do not count."""
     theta = np.zeros(Phi.shape[1])
-    for _ in range(cell["steps"]):
+    for _ in range(steps):
         gradients = (Phi @ theta - g)[:, None] * Phi
         lengths = np.linalg.norm(gradients, axis=1)
-        theta -= cell["rate"] / len(g) * (weights * np.minimum(1, cell["clip"] / lengths)) @ gradients
+        theta -= rate / len(g) * (weights * np.minimum(1, clip / lengths)) @ gradients
     return theta
 
 
@@ -51,7 +37,7 @@ def test_rows_without_noise_against_gradients_and_refits():
     scale = math.sqrt(150 * (0.5 - 1 / (2 * math.pi)))  # E relu^2 - (E relu)^2
     Phi, g = rf.features(data["zero"].Z) / scale, data["zero"].g
     for row, fit in (
-        (noiseless, lambda w: descend(Phi, g, CELL, w)),
+        (noiseless, lambda w: descend(Phi, g, w, **DESCENT)),
         (interpolator, lambda w: np.linalg.pinv(Phi[w > 0]) @ g[w > 0]),
     ):
         theta = fit(np.ones(40))
@@ -73,7 +59,7 @@ def test_answers_without_a_sample():
     K = np.vstack([Phi, Q]) @ np.vstack([Phi, Q]).T
     settings = {"steps": 9, "rate": 2.0, "clip": 0.4}
     f = answers_without(K, g, [0, 7, 7], [12, 13, 14], **settings)
-    expected = [q @ descend(Phi, g, settings, np.arange(12) != i) for q, i in zip(Q, (0, 7, 7), strict=True)]
+    expected = [q @ descend(Phi, g, np.arange(12) != i, **settings) for q, i in zip(Q, (0, 7, 7), strict=True)]
     assert np.allclose(f, expected, atol=1e-12)
 
 
@@ -102,8 +88,8 @@ def test_answers_without_refuses_bad_input_by_name(change, message):
 
 def test_single_precision_is_told_to_the_interpolator():
     with pytest.raises(sl.SingularKernelError):  # a ridge of 1e-8 does not mend a float32 kernel of rank k < n
-        privacy_curve({**CELL, "dtype": "float32", "k": 20}, 5, "cpu")
-    assert privacy_curve({**CELL, "k": 20}, 5, "cpu")
+        privacy_curve(replace(CELL, dtype="float32", k=20), 5, "cpu")
+    assert privacy_curve(replace(CELL, k=20), 5, "cpu")
 
 
 def test_the_constant_is_removed():

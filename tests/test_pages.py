@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import spurlib.data
-from spurlib.recorded import recorded
-from spurlib.records import CorruptedRecordError, MissingRecordError, StaleRecordError
+from spurlib.experiments import CorruptedRecordError, MissingRecordError, StaleRecordError, recorded
 
 RESULTS = {"mean": 0.25, "curve": [1.0, 1 / 3, -2e5], "table": np.arange(6.0).reshape(2, 3)}
 

@@ -1,37 +1,37 @@
-"""Alignment across architectures: definitions recomputed, slices, and the networks in between."""
+"""Alignment across architectures: definitions recomputed, and slices."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import spurlib as sl
-from spurlib import architectures
-from spurlib.architectures import (
-    _interpolator,
+from spurlib.experiments import (
+    Architecture,
+    Tolerance,
     architecture,
     architecture_alignment,
-    mean_of,
+    experiment,
     of_gradients,
-    settled,
+    of_training,
+    settings,
     spurious_data,
 )
-from spurlib.experiments import experiment
-from spurlib.runs import Tolerance, of_training
+from spurlib.experiments.architectures import _interpolator
 
-CELL = {
-    "data": "synthetic",
-    "pattern": "frame",
-    "query": "zero",
-    "kind": "fc",
-    "act": "tanh",
-    "dtype": "float32",
-    "d": 30,
-    "alpha": 0.5,
-    "sizes": [12],
-    "n_test": 60,
-    "epochs": 40,
-    "left_out": [0, 7],
-}
+CELL = Architecture(
+    data="synthetic",
+    pattern="frame",
+    kind="fc",
+    act="tanh",
+    d=30,
+    alpha=0.5,
+    sizes=(12,),
+    n_test=60,
+    epochs=40,
+    left_out=(0, 7),
+)
 
 
 def features(model, Z):
@@ -101,10 +101,11 @@ def test_the_measurement_against_its_definitions():
 
 
 def test_nothing_left_out_gives_one_row_a_size():
-    rows = architecture_alignment({**CELL, "sizes": [6, 12], "left_out": []}, 0, "cpu")
+    whole = replace(CELL, sizes=(6, 12), left_out=())
+    rows = architecture_alignment(whole, 0, "cpu")
     assert [row["n"] for row in rows] == [6, 12] and "sample" not in rows[0]
-    short = experiment("architecture-sizes").shorten({**CELL, "sizes": [6, 12], "left_out": []})
-    (again,) = architecture_alignment({**short, "sizes": [6]}, 0, "cpu")
+    short = experiment("architecture-sizes").shorten(whole)
+    (again,) = architecture_alignment(replace(short, sizes=(6,)), 0, "cpu")
     assert again["alignment_start"] == pytest.approx(rows[0]["alignment_start"], abs=1e-6)
 
 
@@ -117,16 +118,7 @@ def test_a_shortened_cell_is_part_of_the_whole():
 @pytest.mark.parametrize("pattern", ["frame", "watermark", "patch", "cast"])
 @pytest.mark.parametrize("kind", ["deep", "cnn", "vit"])
 def test_every_network_takes_every_pattern(kind, pattern):
-    cell = {k: v for k, v in CELL.items() if k not in ("d", "alpha")}
-    cell |= {
-        "data": "digits",
-        "pattern": pattern,
-        "kind": kind,
-        "act": "relu",
-        "sizes": [10],
-        "left_out": [3],
-        "epochs": 5,
-    }
+    cell = Architecture("digits", pattern, kind, "relu", sizes=(10,), left_out=(3,), n_test=60, epochs=5)
     (row,) = architecture_alignment(cell, 0, "cpu")
     numbers = [value for value in row.values() if not isinstance(value, str)]
     assert np.isfinite(numbers).all() and row["source"].startswith("digits") and row["sample"] == 3
@@ -141,29 +133,6 @@ def test_unknown_networks_list_the_known():
     flat = spurious_data("synthetic", "frame", n=2, d=9, alpha=0.5, n_test=2)
     with pytest.raises(ValueError, match="image_shape"):
         architecture("resnet18", flat, act="relu")
-
-
-def test_normalized_batches_settle():
-    Z = np.random.default_rng(0).standard_normal((6, 33 * 33))
-    model = sl.resnet18((33, 33, 1), 1, seed=1)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    calm = settled(model, Z)
-    assert not calm.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    first, x = calm.body.bn1, torch.as_tensor(Z, dtype=torch.float32)
-    seen = calm.body.conv1(x.reshape(-1, 33, 33, 1).permute(0, 3, 1, 2))
-    torch.testing.assert_close(first.running_mean, seen.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(first.running_var, seen.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
-    plain = sl.small_cnn((8, 8, 1))
-    assert np.array_equal(sl.predict(settled(plain, Z[:, :64]), Z[:, :64]), sl.predict(plain, Z[:, :64]))
-
-
-def test_networks_between_two():
-    one, two = (sl.resnet18((33, 33, 1), 1, seed=seed) for seed in (0, 1))
-    for share in (0.0, 0.25, 1.0):
-        between = mean_of(one, two, share)
-        for name, value in between.state_dict().items():
-            expected = (1 - share) * one.state_dict()[name] + share * two.state_dict()[name]
-            torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-5, atol=1e-6)
 
 
 def test_a_singular_kernel_gets_a_small_ridge():
@@ -216,8 +185,8 @@ def test_ridges_and_conditions_are_recorded(monkeypatch):
         data.Z[1], data.g[1] = data.Z[0], data.g[0]
         return data
 
-    monkeypatch.setattr(architectures, "synthetic", doubled)
-    for row in architecture_alignment({**CELL, "epochs": 2, "n_test": 5}, 4, "cpu"):
+    monkeypatch.setattr(settings, "synthetic", doubled)
+    for row in architecture_alignment(replace(CELL, epochs=2, n_test=5), 4, "cpu"):
         assert min(row["ridge_start"], row["ridge_end"], row["ridge_middle"]) > 0
         assert row["condition_start"] == row["condition_end"] == 1 / torch.finfo(torch.float32).eps
 
