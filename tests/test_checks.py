@@ -408,7 +408,8 @@ def test_every_check_is_tested_here():
 
 def test_a_missing_dependency_names_the_extra():
     assert needed("torch.nn", "anything") is torch.nn
-    with pytest.raises(ModuleNotFoundError, match=r'^nowhere is needed here: pip install "\.\[that\]"') as raised:
+    advice = r'^nowhere is needed here: pip install "\.\[that\]" in the checkout of the book$'
+    with pytest.raises(ModuleNotFoundError, match=advice) as raised:
         needed("nowhere.inside", "that")
     assert raised.value.name == "nowhere"
 
