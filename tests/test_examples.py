@@ -10,9 +10,7 @@ import pytest
 import spurlib as sl
 
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(sl.__path__, "spurlib.")
-    if not module.name.endswith("__main__")
+    module.name for module in pkgutil.walk_packages(sl.__path__, "spurlib.") if not module.name.endswith("__main__")
 )
 
 
