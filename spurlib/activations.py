@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -164,7 +165,7 @@ class Activation:
         changes the shape or returns complex or masked values.
         """
         x = points(x, "x")
-        with np.errstate(all="warn" if self._copies else "ignore"):
+        with nullcontext() if self._copies else np.errstate(all="ignore"):
             out = self._real(self.f(self._given(x)), x)
         if is_tensor(x):
             out = out if is_tensor(out) else _as_tensor(np.asarray(out))

@@ -14,6 +14,7 @@ from spurlib._checks import (
     device_of,
     fraction,
     integer,
+    is_tensor,
     like,
     needed,
     number,
@@ -404,6 +405,11 @@ def test_symmetric_matrices():
 
 def test_every_check_is_tested_here():
     assert set(_checks.__all__) - {"Array"} <= set(globals())
+
+
+def test_tensors_are_told_from_all_else():
+    assert is_tensor(torch.zeros(2)) and is_tensor(torch.nn.Parameter(torch.zeros(2)))
+    assert not any(map(is_tensor, (np.zeros(2), 1.0, None, torch.Tensor)))
 
 
 def test_a_missing_dependency_names_the_extra():

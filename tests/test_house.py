@@ -238,8 +238,10 @@ def test_every_public_name_is_public_in_its_home():
 TORCHLESS = """
 import sys
 import spurlib as sl
-sl.hermite_coefficients(sl.activation("mish"), 3), sl.gamma_ntk("relu", 0.5), sl.regime(n=10, d=10, k=10)
-sl.gamma_rf("h1+h2", 0.5, ratio=1.0), sl.predict_accuracy("tanh", 0.5, n=10, d=20), sl.synthetic(n=5, d=6, alpha=0.5)
+sl.hermite_coefficients(sl.activation("mish"), 3), sl.gamma_ntk("relu", 0.5)
+sl.regime(n=10, d=10, k=10)
+sl.gamma_rf("h1+h2", 0.5, ratio=1.0), sl.predict_accuracy("tanh", 0.5, n=10, d=20)
+sl.synthetic(n=5, d=6, alpha=0.5)
 sl.privacy.gdp_epsilon(1.0, 1e-5)
 print("torch" in sys.modules)
 """
