@@ -26,6 +26,7 @@ from spurlib._checks import (
     positive,
     precision,
     seed_of,
+    share,
     square,
     symmetric,
     tensor,
@@ -405,6 +406,17 @@ def test_symmetric_matrices():
 
 def test_every_check_is_tested_here():
     assert set(_checks.__all__) - {"Array"} <= set(globals())
+
+
+def test_shares_of_the_work():
+    assert share((2, 3), "tiles") == (2, 3) and share([0, np.int64(1)], "tiles") == (0, 1)
+    for wrong, message in (
+        ((3, 3), r"tiles\[0\] must be an integer of at least 0 and at most 2, got 3"),
+        ((0, 0), r"tiles\[1\] must be a positive integer"),
+        (3, r"tiles must be a pair \(rank, world\), got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            share(wrong, "tiles")
 
 
 def test_tensors_are_told_from_all_else():

@@ -144,8 +144,8 @@ def test_modules_import_in_no_circle():
 
 
 def test_modules_of_the_library_are_imported_at_the_top():
-    # and so not inside a function or a block for type checkers, which hide a circle; but for one, which spares the theory
-    # the import of torch
+    # and so not inside a function or a block for type checkers, which hide a circle; but for one, which spares the
+    # theory the import of torch
     sources, late = library(), set()
     for name, source in sources.items():
         top = {node.lineno for node in ast.parse(source).body}

@@ -4,6 +4,7 @@
 """
 
 from .architectures import Architecture, architecture_alignment
+from .classes import ClassCurve, class_curve
 from .curves import Curve, accuracy_curve
 from .definition import SCALES, Experiment
 from .networks import NetworkCurve, NetworkStability, network_curve, network_stability
@@ -26,6 +27,7 @@ from .verification import compare, verify
 __all__ = [
     "SCALES",
     "Architecture",
+    "ClassCurve",
     "CorruptedRecordError",
     "Curve",
     "Experiment",
@@ -43,6 +45,7 @@ __all__ = [
     "architecture",
     "architecture_alignment",
     "centered",
+    "class_curve",
     "compare",
     "experiment",
     "experiment_names",

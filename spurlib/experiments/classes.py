@@ -136,12 +136,12 @@ def _cells(scale: str) -> list[ClassCurve]:
 
 EXPERIMENTS: tuple[Experiment[ClassCurve], ...] = (
     Experiment(
-        "classes-mnist",
+        "ten-classes",
         "accuracies of kernels of infinite width on ten classes of framed images",
         _cells,
         class_curve,
         shorten=partial(up_to, most=1000),
-        draws={"page": 3, "paper": 3},
+        draws={"page": 3, "paper": 2},
     ),
 )
 """The experiments of this module."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import architectures, curves, networks, privacy
+from . import architectures, classes, curves, networks, privacy
 from .definition import Experiment
 from .records import Record
 from .runs import OptionError, load
@@ -14,6 +14,7 @@ __all__ = ["experiment", "experiment_names", "load_record", "register"]
 
 _ALL: list[Experiment[Any]] = [
     *curves.EXPERIMENTS,
+    *classes.EXPERIMENTS,
     *networks.EXPERIMENTS,
     *privacy.EXPERIMENTS,
     *architectures.EXPERIMENTS,
