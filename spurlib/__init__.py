@@ -14,6 +14,7 @@ _HOME = {
     "kernels": ("InfiniteWidth",),
     "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
     "nesting": ("Nested", "nested"),
+    "estimator": ("KernelInterpolator",),
     "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
     "data": (
         "Concentration",

@@ -361,6 +361,11 @@ def activation_names() -> list[str]:
 
     At the kink 0 the derivative is the one from the left for relu (0), leaky_relu (0.01) and selu (1.758), and 0 for
     abs; step is 0 there, and its derivative 0 everywhere.
+
+    Examples
+    --------
+    >>> activation_names()[:3]
+    ['abs', 'cos', 'elu']
     """
     return sorted(_KNOWN)
 
@@ -383,6 +388,11 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     ------
     ValueError
         The name is not known; the message lists those that are.
+
+    Examples
+    --------
+    >>> activation("h1+0.5*h4").coefficients(4)
+    array([0. , 1. , 0. , 0. , 0.5])
     """
     if isinstance(spec, Activation):
         return spec

@@ -242,6 +242,14 @@ class RandomFeatures(_Features):
     ------
     ValueError
         An unknown activation, a size below 1, a device that is not there, another dtype, a memory that is not above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernel = RandomFeatures("relu", d=2, k=50_000, seed=0)
+    >>> (kernel.gram(np.eye(2)) / kernel.k).round(2)  # that of infinite width: 1 / 4 and 1 / (4 pi)
+    array([[0.25, 0.08],
+           [0.08, 0.25]])
     """
 
     @property
@@ -273,6 +281,14 @@ class TangentFeatures(_Features):
     ------
     ValueError
         As for `RandomFeatures`, or the activation has no derivative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernel = TangentFeatures("relu", d=2, k=50_000, seed=0)
+    >>> (kernel.gram(np.array([[1.0, 0.0], [1.0, 1.0]])) / kernel.k).round(2)  # infinite width: 1 / 2, 3 / 8 and 1
+    array([[0.5 , 0.38],
+           [0.38, 1.  ]])
     """
 
     def __init__(self, act: str | Activation, **options: Any):

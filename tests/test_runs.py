@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
+import spurlib as sl
 from spurlib.experiments import (
     Experiment,
     MissingRecordError,
     OptionError,
+    gram_by,
     load,
     machine,
     records,
@@ -526,3 +530,33 @@ def test_optional_packages_are_imported_when_needed():
     code = "import sys, spurlib.experiments; print({'pandas', 'joblib', 'dask', 'distributed'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.stdout == "set()\n", done.stderr
+
+
+# ---- one kernel matrix by many workers
+
+
+def pools():
+    yield "threads", ThreadPoolExecutor(2)
+    yield "processes", ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    yield "joblib", get_reusable_executor(2)
+
+
+def test_a_kernel_matrix_by_the_workers_of_any_executor():
+    A, B = np.random.default_rng(0).standard_normal((2, 6, 5))
+    kernel = sl.RandomFeatures("h1+h2", d=5, k=5000)
+    whole, both = kernel.gram(A), kernel.gram(A, B)
+    for name, pool in pools():
+        with pool:
+            assert np.allclose(gram_by(pool, kernel, A, workers=3), whole, rtol=1e-12), name
+            assert np.allclose(gram_by(pool, kernel, A, B, workers=2), both, rtol=1e-12), name
+    dask = pytest.importorskip("dask.distributed")
+    with dask.Client(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as client:
+        assert np.allclose(gram_by(client.get_executor(pure=False), kernel, A, workers=3), whole, rtol=1e-12)
+
+
+def test_workers_of_a_kernel_matrix_are_checked():
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ValueError, match="workers must be a positive integer, got 0"):
+            gram_by(pool, sl.RandomFeatures("relu", d=2, k=5), np.eye(2), workers=0)
+        with pytest.raises(ValueError, match="A must have 2 columns"):
+            gram_by(pool, sl.RandomFeatures("relu", d=2, k=5), np.eye(3), workers=2)

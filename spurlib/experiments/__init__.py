@@ -19,7 +19,7 @@ from .records import (
     records_folder,
 )
 from .registry import experiment, experiment_names, load_record, register
-from .runs import OptionError, load, run
+from .runs import OptionError, gram_by, load, run
 from .settings import architecture, spurious_data
 from .tolerances import Tolerance, of_gradients, of_training, rounding
 from .verification import compare, verify
@@ -49,6 +49,7 @@ __all__ = [
     "compare",
     "experiment",
     "experiment_names",
+    "gram_by",
     "load",
     "load_record",
     "network_curve",

@@ -25,7 +25,7 @@ from .definition import SCALES, Experiment, Row, checked_scale, coordinates, ent
 from .machine import commit, peak_bytes, versions
 from .records import Record, RecordError, canonical, records_folder, sealed, unsealed, write_atomically
 
-__all__ = ["SCALES", "OptionError", "load", "run"]
+__all__ = ["SCALES", "OptionError", "gram_by", "load", "run"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IDLE = 10  # seconds after which a process without work ends, so that none outlives a run that was killed
@@ -387,3 +387,47 @@ def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.Pat
         return experiment.hash(scale, provenance.get("seeds", 0))  # any number of them is fine
 
     return records.load(name, folder, hash=current, renew=renew)
+
+
+def gram_by(executor: Executor, kernel: Any, A: Any, B: Any = None, *, workers: int) -> Any:
+    """Kernel matrix of features whose width is dealt out among the workers of an executor.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        Of the standard library, of joblib (``joblib.externals.loky.get_reusable_executor``), of Dask
+        (``Client.get_executor``), ...
+    kernel : RandomFeatures or TangentFeatures
+    A, B
+        As for ``kernel.gram``.
+    workers : int
+        Into how many parts the width is cut; each is one task, which draws its own weights.
+
+    Returns
+    -------
+    array or tensor
+        The sum of ``kernel.gram(A, B, tiles=(rank, workers))``, equal to ``kernel.gram(A, B)`` up to rounding. Parts
+        are added as they come, so that rounding may differ from call to call.
+
+    Raises
+    ------
+    ValueError
+        As from ``kernel.gram``; fewer than one worker.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> import numpy as np
+    >>> from spurlib import RandomFeatures
+    >>> kernel = RandomFeatures("tanh", d=3, k=5000)
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     K = gram_by(pool, kernel, np.eye(3), workers=2)
+    >>> bool(np.allclose(K, kernel.gram(np.eye(3)), rtol=1e-13))
+    True
+    """
+    workers = positive(workers, "workers")
+    parts = [executor.submit(kernel.gram, A, B, tiles=(rank, workers)) for rank in range(workers)]
+    total = None
+    for part in as_completed(parts):
+        total = part.result() if total is None else total + part.result()
+    return total

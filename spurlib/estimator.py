@@ -1,0 +1,75 @@
+"""Kernel interpolation as an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .interpolation import Evaluation, Interpolator
+from .kernels import InfiniteWidth
+
+__all__ = ["KernelInterpolator"]
+
+
+class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Kernel ridge regression with the alignments of its training samples, for pipelines and searches of scikit-learn.
+
+    Parameters
+    ----------
+    kernel : str or kernel
+        The name of an activation, whose kernel of infinite width is taken; or what `Interpolator` takes.
+    ridge : float
+        Added to the diagonal of the kernel matrix, as a fraction of the mean of the diagonal; positive where samples
+        may be repeated.
+
+    Attributes
+    ----------
+    interpolator_ : Interpolator
+        The fit.
+    loo_residuals_ : ndarray, shape (n,) or (n, outputs)
+        Leave-one-out residuals.
+
+    Raises
+    ------
+    ValueError, SingularKernelError
+        As from `Interpolator`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> X = np.random.default_rng(0).standard_normal((60, 5))
+    >>> bool(cross_val_score(KernelInterpolator("relu"), X, X @ np.ones(5)).mean() > 0.7)
+    True
+    """
+
+    def __init__(self, kernel: Any = "relu", *, ridge: float = 1e-8):
+        self.kernel = kernel
+        self.ridge = ridge
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> KernelInterpolator:
+        """Fit the training samples X, shape (n, d), and their labels y, shape (n,) or (n, outputs)."""
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
+        kernel = InfiniteWidth(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        gram = getattr(kernel, "gram", kernel)
+        own = [float(gram(x, x)[0, 0]) for x in X[:, None]]
+        self.interpolator_ = Interpolator(kernel, X, y, ridge=self.ridge * float(np.mean(own)))
+        self.loo_residuals_ = self.interpolator_.loo_residuals
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions at the rows of X."""
+        return np.asarray(self.evaluate(X).predictions)
+
+    def evaluate(self, X: Any) -> Evaluation:
+        """Predictions, alignments and stabilities at the rows of X: see `Interpolator.at`."""
+        check_is_fitted(self)
+        return self.interpolator_.at(validate_data(self, X, reset=False, dtype=np.float64))
