@@ -10,7 +10,8 @@ from typing import Any as _Any
 _HOME = {
     "hermite": ("dual_kernel", "gaussian_expectation", "hermite_basis", "hermite_coefficients", "hermite_series"),
     "activations": ("Activation", "activation", "activation_names"),
-    "features": ("EmpiricalTangent", "RandomFeatures", "TangentFeatures"),
+    "features": ("RandomFeatures", "TangentFeatures"),
+    "gradients": ("EmpiricalTangent",),
     "kernels": ("InfiniteWidth",),
     "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
     "nesting": ("Nested", "nested"),
@@ -43,8 +44,8 @@ _HOME = {
 }
 """The public names of each module; ``__init__.pyi`` repeats them for editors and type checkers."""
 
-_ROOMS = ("activations", "book", "data", "experiments", "features", "hermite", "interpolation", "kernels", "nesting")
-_ROOMS += ("networks", "privacy", "theory")
+_ROOMS = ("activations", "book", "data", "experiments", "features", "gradients", "hermite", "interpolation", "kernels")
+_ROOMS += ("nesting", "networks", "privacy", "theory")
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
 

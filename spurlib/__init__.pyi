@@ -3,6 +3,7 @@ from . import book as book
 from . import data as data
 from . import experiments as experiments
 from . import features as features
+from . import gradients as gradients
 from . import hermite as hermite
 from . import interpolation as interpolation
 from . import kernels as kernels
@@ -32,9 +33,9 @@ from .data import marked_images as marked_images
 from .data import synthetic as synthetic
 from .estimator import KernelInterpolator as KernelInterpolator
 from .experiments.pages import recorded as recorded
-from .features import EmpiricalTangent as EmpiricalTangent
 from .features import RandomFeatures as RandomFeatures
 from .features import TangentFeatures as TangentFeatures
+from .gradients import EmpiricalTangent as EmpiricalTangent
 from .hermite import dual_kernel as dual_kernel
 from .hermite import gaussian_expectation as gaussian_expectation
 from .hermite import hermite_basis as hermite_basis

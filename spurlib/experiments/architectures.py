@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..features import EmpiricalTangent
+from ..gradients import EmpiricalTangent
 from ..interpolation import Interpolator, SingularKernelError, Solve
 from ..networks import mean_of, predict, settled, train_many
 from .definition import Experiment, Row
