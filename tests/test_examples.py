@@ -4,11 +4,16 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
+import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import spurlib as sl
 
+ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(sl.__path__, "spurlib.") if not module.name.endswith("__main__")
 )
@@ -28,3 +33,18 @@ def test_every_public_function_and_kernel_has_an_example():
         and ">>>" not in (inspect.getdoc(thing) or "")
     ]
     assert without == []
+
+
+def test_the_recipes_of_the_readme_run(capsys):
+    """In order, as a reader would: the samples of the third block are the reader's own."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    rng = np.random.default_rng(0)
+    mask = np.arange(80) >= 40
+    names = {"Z": rng.standard_normal((60, 80)), "g": rng.choice([-1.0, 1.0], 60), "mask": mask}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for block in blocks:
+            exec(block, names)
+    first, law, spurious, trained = map(float, capsys.readouterr().out.split())
+    assert abs(first - law) < 0.02 and spurious > 0.8 and 0.1 < trained < 1
+    assert names["m"].at(names["own"].Z_spurious).own.shape == (60,)
