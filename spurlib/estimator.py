@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .interpolation import Evaluation, Interpolator
-from .kernels import InfiniteWidth
+from ._checks import needed
+
+needed("sklearn", "estimator")
+from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402
+from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
+
+from .interpolation import Evaluation, Interpolator  # noqa: E402
+from .kernels import InfiniteWidth  # noqa: E402
 
 __all__ = ["KernelInterpolator"]
 
