@@ -277,9 +277,9 @@ class TangentFeatures(_Features):
     --------
     >>> import numpy as np
     >>> kernel = TangentFeatures("relu", d=2, k=50_000, seed=0)
-    >>> (kernel.gram(np.array([[1.0, 0.0], [1.0, 1.0]])) / kernel.k).round(2)  # infinite width: 1 / 2, 3 / 8 and 1
-    array([[0.5 , 0.38],
-           [0.38, 1.  ]])
+    >>> (kernel.gram(np.array([[1.0, 0.0], [1.0, 1.0]])) / kernel.k).round(1)  # infinite width: 1 / 2, 3 / 8 and 1
+    array([[0.5, 0.4],
+           [0.4, 1. ]])
     """
 
     def __init__(self, act: str | Activation, **options: Any):

@@ -70,6 +70,14 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     ------
     ValueError
         A size that is not a positive number, or none.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> size_axis(ax, [10, 100])
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['10', '100']
     """
     numbers(sizes, "sizes", above=0.0)
     ax.set_xscale("log")

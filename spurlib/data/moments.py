@@ -104,7 +104,7 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
     >>> import numpy as np
     >>> Z = 100 * np.random.default_rng(0).standard_normal((200, 50))
     >>> concentration(Z, np.arange(50) >= 25).warnings
-    ('|z|^2 / d is 9921 on average, the formulas are for 1: divide by its root',)
+    ('|z|^2 / d is 9962 on average, the formulas are for 1: divide by its root',)
     """
     Z = numbers(Z, "Z")
     if Z.ndim != 2 or len(Z) < 3:
