@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "choice",
     "device_of",
+    "finite",
     "fraction",
     "integer",
     "is_tensor",
@@ -79,14 +80,14 @@ def tensor(
     if columns is not None and t.shape[-1] != columns:
         raise ValueError(f"{name} must have {columns} columns, got shape {tuple(t.shape)}")
     out = t.to(device=device, dtype=dtype)
-    if not _finite(out):
-        if _finite(t):
+    if not finite(out):
+        if finite(t):
             raise ValueError(f"{name} holds numbers too large for {dtype}")
         raise ValueError(f"{name} holds NaN or infinite values")
     return out
 
 
-def _finite(t: torch.Tensor) -> bool:
+def finite(t: torch.Tensor) -> bool:
     """Whether all entries are finite: the extremes tell (NaN is both), and no array of the size of `t` is made."""
     return bool(t.amin().isfinite() & t.amax().isfinite())
 

@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
-from ._checks import Array, choice, device_of, like, number, positive, precision, tensor
+from ._checks import Array, choice, device_of, finite, like, number, positive, precision, tensor
 from ._layers import Calls, Layer, add_products, candidates, uses, watched
 
 __all__ = ["EmpiricalTangent"]
@@ -408,6 +408,6 @@ def _ordinary(t: torch.Tensor) -> torch.Tensor:
 
 
 def _finite(found: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(found).all():
+    if not finite(found):
         raise ValueError("model has gradients, or products of them, that overflow or are NaN: was its training stable?")
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 
-from ._checks import Array, choice, like, tensor
+from ._checks import Array, choice, finite, like, tensor
 from ._quadrature import converged, half_gaussian, recurrence, values_of
 from .activations import Activation, activation, activation_names
 from .hermite import gaussian_expectation
@@ -127,7 +127,7 @@ class InfiniteWidth:
                 out[i, j] = expectation(i, j, rho)
                 if self.kind == "ntk":
                     out[i, j] *= d * s[i, None] * t[j] * rho
-        if not torch.isfinite(out).all():
+        if not finite(out):
             raise ValueError(f"A or B has rows so long that the kernel of {self.activation.name!r} is beyond float64")
         return like(out, A)
 

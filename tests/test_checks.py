@@ -12,6 +12,7 @@ from spurlib import _checks
 from spurlib._checks import (
     choice,
     device_of,
+    finite,
     fraction,
     integer,
     is_tensor,
@@ -417,6 +418,14 @@ def test_shares_of_the_work():
     ):
         with pytest.raises(ValueError, match=message):
             share(wrong, "tiles")
+
+
+def test_finite_finds_one_entry():
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        t = torch.zeros(3, 4)
+        assert finite(t)
+        t[1, 2] = wrong
+        assert not finite(t)
 
 
 def test_tensors_are_told_from_all_else():
