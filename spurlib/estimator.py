@@ -62,7 +62,7 @@ class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> KernelInterpolator:
         """Fit the training samples X, shape (n, d), and their labels y, shape (n,) or (n, outputs)."""
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
-        kernel = InfiniteWidth(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        kernel: Any = InfiniteWidth(self.kernel) if isinstance(self.kernel, str) else self.kernel
         gram = getattr(kernel, "gram", kernel)
         own = [float(gram(x, x)[0, 0]) for x in X[:, None]]
         self.interpolator_ = Interpolator(kernel, X, y, ridge=self.ridge * float(np.mean(own)))

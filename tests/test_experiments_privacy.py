@@ -95,7 +95,7 @@ def test_single_precision_is_told_to_the_interpolator():
 def test_the_constant_is_removed():
     act = centered("relu")
     assert np.allclose(act.coefficients(4), sl.activation("relu").coefficients(4) * (np.arange(5) > 0), atol=1e-12)
-    assert act.name == "centered relu" and act.derivative(np.array([2.0])) == 1
+    assert act.name == "relu-0.398942" and act.derivative(np.array([2.0])) == 1
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])

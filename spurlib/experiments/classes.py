@@ -37,6 +37,8 @@ class ClassCurve:
         Number of test samples.
     asked : int
         The number of training samples at whose spurious queries predictions are made: the first ones.
+    dtype : str
+        For the record: ``"float64"``.
     """
 
     data: str
@@ -46,6 +48,7 @@ class ClassCurve:
     sizes: tuple[int, ...]
     n_test: int
     asked: int
+    dtype: str = "float64"
 
 
 def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
