@@ -1,6 +1,6 @@
 """A plugin of asv: commits are checked out and run by the Python that runs asv; nothing is installed.
 
-asv's own environments install each commit with all it needs; its mode for an existing environment knows no commits.
+asv's own environments install each commit with all it needs; its mode for an existing environment takes no commits.
 """
 
 import os

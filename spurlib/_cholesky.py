@@ -1,4 +1,4 @@
-"""Cholesky factors and inverses in the place of a kernel matrix, and what singles out samples that make it singular."""
+"""Cholesky factors and inverses that overwrite a kernel matrix, and the samples that make one singular."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ._checks import Array, number, precision, square
 
-__all__ = ["SingularKernelError", "System", "factor", "invert", "listed"]
+__all__ = ["SingularKernelError", "System", "factor", "invert", "listed", "silent"]
 
 _LEVERAGE = {torch.float64: 1e-10, torch.float32: 1e-5}  # below it a sample adds nothing to the others
 _BLOCK = 192  # rows of a matrix that are worked on at a time
@@ -30,6 +30,10 @@ class SingularKernelError(ValueError):
         self.rows = rows or []
 
 
+def silent(share: float) -> None:
+    """Tell nobody how much of the work is done."""
+
+
 class System:
     """A kernel matrix with its ridge, checked, and its Cholesky factor in its place: what `Solve` and `nested` share.
 
@@ -44,8 +48,8 @@ class System:
         _refuse_indefinite(matrix, self.ridge)
         self.matrix = matrix if overwrite else matrix.clone()
 
-    def factor(self, tell: Callable[[float], object]) -> None:
-        """Add the ridge and factor; a matrix without factor is a `SingularKernelError`."""
+    def factor(self, tell: Callable[[float], object] = silent) -> None:
+        """Add the ridge and factor, telling the share that is done; without a factor a `SingularKernelError`."""
         self.matrix.diagonal().add_(self.ridge)
         self._diagonal = self.matrix.diagonal().clone()
         if not factor(self.matrix, tell):
@@ -83,7 +87,7 @@ def factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
 
 
 def invert(A: torch.Tensor, tell: Callable[[float], object]) -> None:
-    """Put the inverse of L L^T in the place of `A`, whose lower triangle is L.
+    """Overwrite `A`, whose lower triangle is L, with the inverse of L L^T.
 
     From the last block to the first. With J the rows of a block, W = (L_{>J,J} L_JJ^{-1})^T and M the inverse that
     belongs to the samples after J and is there already, block inversion gives -W M beside M and

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ._checks import Array, like, number, precision, tensor
-from ._cholesky import SingularKernelError, System, invert, listed
+from ._cholesky import SingularKernelError, System, invert, listed, silent
 
 __all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve"]
 
@@ -520,15 +520,11 @@ def _reporter(progress: Any) -> Callable[[float], object]:
         return told
     if not isinstance(progress, bool):
         raise ValueError(f"progress must be True, False or a callable, got {type(progress).__name__}")
-    return _print_share if progress else _silent
+    return _print_share if progress else silent
 
 
 def _print_share(share: float) -> None:
     print(f"\rfit: {share:4.0%}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
-
-
-def _silent(share: float) -> None:
-    pass
 
 
 def _refuse_too_many(n: int, n_features: int | None) -> None:

@@ -91,7 +91,7 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
     L, n = system.matrix, len(system.matrix)
     labels = checked_labels(g, n).to(L.device)
     queries = tensor(K_query, "K_query", ndim=2, columns=n, device=L.device)
-    system.factor(lambda share: None)
+    system.factor()
     R = torch.eye(n, dtype=L.dtype, device=L.device)
     torch.linalg.solve_triangular(L, R, upper=False, out=R)
     system.refuse_singular(torch.einsum("mi,mi->i", R, R))

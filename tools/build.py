@@ -86,7 +86,7 @@ def pages() -> Path:
 
 
 def publish() -> None:
-    """Put a copy of the draft in the place of the pages."""
+    """Replace the pages by a copy of the draft."""
     new, old = BUILD / "html.new", BUILD / "html.old"
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)

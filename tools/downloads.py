@@ -39,7 +39,7 @@ def offer(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any]
 
 
 def deliver(app: Sphinx, error: Exception | None) -> None:
-    """Put the notebooks where the buttons lead, in the place of those of the theme."""
+    """Put the notebooks where the buttons lead, replacing those of the theme."""
     if error is not None or app.builder.format != "html":
         return
     for page in app.env.found_docs:

@@ -135,7 +135,7 @@ def keep(name: str, nb: NotebookNode, base: str, seconds: float) -> None:
 
 
 def offer(names: list[str]) -> None:
-    """Put the results of chapters where the book's builder looks for them, in the place of all that is there."""
+    """Put the results of chapters where the book's builder looks for them, replacing all that is there."""
     shutil.rmtree(CACHE, ignore_errors=True)  # a database that was cut short would not open
     cache = get_cache(CACHE)
     for name in names:

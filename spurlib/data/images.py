@@ -415,7 +415,7 @@ def _fetch(name: str, into: str, patience: float | None) -> str:
 
 
 def _move(source: Path, folder: Path) -> None:
-    """Put the official files that were downloaded into the data folder, in the place of wrong ones."""
+    """Put the official files that were downloaded into the data folder, replacing wrong ones."""
     for where, digests in _OFFICIAL.items():
         for name, md5 in digests.items() if (source / where).is_dir() else ():
             target = folder / where / name

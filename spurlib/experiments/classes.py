@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from .._cholesky import System
-from ..data import SpuriousData
 from ..kernels import InfiniteWidth
 from .definition import Experiment, Row
-from .settings import answers, drawn, up_to
+from .settings import answers, chance, drawn, unseen, up_to
 
 __all__ = ["EXPERIMENTS", "ClassCurve", "class_curve"]
 
@@ -96,7 +95,7 @@ def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
         "test_accuracy": (found(zero.Z_test), zero.g_test),
         "spurious_accuracy_zero": (found(zero.Z_spurious[:asked]), zero.g[:asked]),
         "spurious_accuracy_fresh": (found(fresh.Z_spurious[:asked]), zero.g[:asked]),
-        "unseen_accuracy": (found(_unseen(zero)), zero.g_test),
+        "unseen_accuracy": (found(unseen(zero)), zero.g_test),
     }
     rows: list[Row] = []
     for position, n in enumerate(settings.sizes):
@@ -106,20 +105,16 @@ def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
             f, g = (part[:n] if of_sample else part for part in (every[position], labels))
             row[name] = float(np.mean(f == g))
             if name != "test_accuracy":
-                row[f"chance_{name}"] = sum(float(np.mean(f == c) * np.mean(g == c)) for c in set(g))
+                row[f"chance_{name}"] = chance(f, g)
         rows.append(row)
     return rows
-
-
-def _unseen(data: SpuriousData) -> np.ndarray:
-    return np.where(data.spurious, data.Z_test, 0.0)
 
 
 def _coefficients(kernel: InfiniteWidth, Z: torch.Tensor, g: np.ndarray, settings: ClassCurve) -> torch.Tensor:
     """Coefficients of the samples, shape (n, sizes * classes), those of samples that a training set lacks zero."""
     labels = torch.from_numpy(np.eye(settings.classes)[g.astype(int)] - 1 / settings.classes).to(Z.device)
     system = System(kernel.gram(Z), ridge=0.0, dtype=None, overwrite=True)
-    system.factor(lambda share: None)
+    system.factor()
     L = system.matrix
     y = torch.linalg.solve_triangular(L, labels, upper=False)
     C = L.new_zeros(len(Z), len(settings.sizes), settings.classes)

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from ..networks import predict, train, train_many
 from .curves import SIZES
 from .definition import Experiment, Row
-from .settings import accuracy, answers, architecture, drawn, up_to
+from .settings import accuracy, answers, architecture, chance, drawn, unseen, up_to
 from .tolerances import of_training
 
 __all__ = ["EXPERIMENTS", "NetworkCurve", "NetworkStability", "network_curve", "network_stability"]
@@ -99,11 +99,11 @@ def network_curve(settings: NetworkCurve, seed: int, device: str) -> list[Row]:
         for name, Z, labels in (
             ("spurious_accuracy_zero", zero.Z_spurious[:n], g),
             ("spurious_accuracy_fresh", fresh.Z_spurious[:n], g),
-            ("unseen_accuracy", np.where(zero.spurious, zero.Z_test, 0.0), zero.g_test),
+            ("unseen_accuracy", unseen(zero), zero.g_test),
         ):
             found = answers(predict(model, Z))
             row[name] = float(np.mean(found == labels))
-            row[f"chance_{name}"] = sum(float(np.mean(found == c) * np.mean(labels == c)) for c in set(labels))
+            row[f"chance_{name}"] = chance(found, labels)
         rows.append(row)
     return rows
 

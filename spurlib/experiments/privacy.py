@@ -25,7 +25,7 @@ _PARTS = ("train", *_QUERIES, "test", "strangers")
 
 
 def centered(act: Any) -> Activation:
-    """An activation minus its mean under N(0, 1), a constant that knows no data.
+    """An activation minus its mean under N(0, 1), a constant that does not depend on the data.
 
     A constant part of the features makes all samples alike, and a model's first steps count the labels of each sign.
 
@@ -44,7 +44,7 @@ def centered(act: Any) -> Activation:
 def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, rate: float, clip: float) -> np.ndarray:
     """Answers of noiseless clipped descent when samples are left out, one at a time.
 
-    What an observer who knows all samples but one can compute: the answer that the model would give, had it never seen
+    An observer with all samples but one can compute it: the prediction of the model that was trained without
     that sample.
 
     Parameters

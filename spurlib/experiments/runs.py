@@ -193,7 +193,7 @@ def run(
     ------
     OptionError
         An unknown scale, backend or device; a number below 1; settings that their scalars do not tell apart; a
-        record of more seeds in the place of the new one; a folder that cannot be written.
+        record of more seeds that would be replaced; a folder that cannot be written.
     ValueError
         Rows that cannot be recorded; or what `Experiment.measure` raises.
     ModuleNotFoundError

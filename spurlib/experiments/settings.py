@@ -15,7 +15,7 @@ from ..networks import fully_connected, resnet18, small_cnn, vision_transformer
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["accuracy", "answers", "architecture", "drawn", "spurious_data", "up_to"]
+__all__ = ["accuracy", "answers", "architecture", "chance", "drawn", "spurious_data", "unseen", "up_to"]
 
 
 class OfSizes(Protocol):
@@ -119,6 +119,16 @@ def answers(f: Any) -> np.ndarray:
     """The class with the largest output; of one output, the sign, where zero counts as positive."""
     f = np.asarray(f)
     return f.argmax(axis=1).astype(float) if f.ndim == 2 else np.where(f >= 0, 1.0, -1.0)
+
+
+def chance(found: np.ndarray, labels: np.ndarray) -> float:
+    """The expected fraction of right classes when classes found and labels are paired at random."""
+    return sum(float(np.mean(found == c) * np.mean(labels == c)) for c in set(labels))
+
+
+def unseen(data: SpuriousData) -> np.ndarray:
+    """The spurious parts of the test samples around a core of zero, shape (n_test, d): no model was trained on them."""
+    return np.where(data.spurious, data.Z_test, 0.0)
 
 
 def accuracy(f: Any, g: Any) -> float:

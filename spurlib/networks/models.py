@@ -47,7 +47,7 @@ class _OfImages(nn.Module):
 
 
 def _swap(module: nn.Module, act: Activation) -> None:
-    """Put `act` in the place of every activation."""
+    """Replace every activation by `act`."""
     for name, child in module.named_children():
         if isinstance(child, (nn.ReLU, nn.GELU)):
             setattr(module, name, _Entrywise(act))
@@ -161,7 +161,7 @@ def small_cnn(
     outputs, seed : int
         As for `fully_connected`.
     act : str, Activation or callable
-        In the place of ReLU, as for `fully_connected`.
+        Replaces ReLU; as for `fully_connected`.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def resnet18(
     outputs, seed : int
         As for `fully_connected`.
     act : str, Activation or callable
-        In the place of ReLU, as for `fully_connected`.
+        Replaces ReLU; as for `fully_connected`.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def vision_transformer(
         Side of a patch, size of a token, number of blocks, and of attention heads, which divides the width. The
         neurons of a block number twice the width.
     act : str, Activation or callable
-        In the place of GELU, as for `fully_connected`.
+        Replaces GELU; as for `fully_connected`.
 
     Returns
     -------
