@@ -32,7 +32,8 @@ def perturb(cls):
 
     cls.gram = perturbed
 
-classes = [cls for cls in vars(spurlib).values() if isinstance(cls, type)]
+public = [getattr(spurlib, name) for name in spurlib.__all__]  # names are imported when they are first used
+classes = [cls for cls in public if isinstance(cls, type)]
 for cls in dict.fromkeys(base for cls in classes for base in cls.__mro__ if "gram" in vars(base)):
     perturb(cls)
 """

@@ -245,7 +245,7 @@ def test_no_placeholder_stands_in_the_head(site):
 def test_every_public_name_is_documented(site):
     import spurlib
 
-    page = (HTML / "chapters" / "api.html").read_text(encoding="utf-8")
+    page = (HTML / "chapters" / "library.html").read_text(encoding="utf-8")
     public = [name for name in spurlib.__all__ if not name.startswith("_")]
     assert [name for name in public if not re.search(rf'id="spurlib\.\w+\.{name}"', page)] == []
 
