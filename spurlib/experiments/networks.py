@@ -29,8 +29,10 @@ class NetworkCurve:
         ``"synthetic"``, or a data set of `framed_images`.
     kind : {"fc", "cnn", "resnet18"}
         As for `architecture`.
-    act, dtype : str
-        For the record: ``"relu"`` and ``"float32"``.
+    act : str
+        The activation, as for `architecture`.
+    dtype : str
+        For the record: ``"float32"``.
     loss : {"square", "cross-entropy"}
         As for `train`.
     sizes : tuple of int
@@ -257,6 +259,26 @@ def _curve(name: str) -> Experiment[NetworkCurve]:
     )
 
 
+def _activation_cells(scale: str) -> list[NetworkCurve]:
+    paper = scale == "paper"
+    common = partial(
+        NetworkCurve,
+        kind="fc",
+        dtype="float32",
+        sizes=(100, 1000) if paper else (50, 100),
+        n_test=1000 if paper else 200,
+        epochs=500,
+        until=1e-2,
+    )
+    images = partial(common, loss="cross-entropy", classes=10)
+    isotropic = partial(common, loss="square", data="synthetic", d=1000 if paper else 100, alpha=0.5)
+    return [
+        cell(act=act)
+        for cell in (isotropic, partial(images, data="mnist"), partial(images, data="cifar10"))
+        for act in ("relu", "tanh", "softplus")
+    ]
+
+
 def _smallest(settings: NetworkStability) -> NetworkStability:
     """The same with the smallest training set only, and two samples left out."""
     return replace(settings, sizes=settings.sizes[:1], left_out=settings.left_out[:2])
@@ -278,6 +300,15 @@ def _stability_cells(scale: str) -> list[NetworkStability]:
 
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
     *map(_curve, _NETWORKS),
+    Experiment(
+        "network-activations",
+        "accuracies of trained fully connected networks with ReLU, tanh and softplus, on three kinds of data",
+        _activation_cells,
+        network_curve,
+        shorten=partial(up_to, most=100),
+        draws={"page": 3, "paper": 5},
+        tolerance=of_training,
+    ),
     Experiment(
         "network-stability",
         "stability of trained networks by leaving samples out, beside their spurious answers",
