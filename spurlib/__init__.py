@@ -15,7 +15,7 @@ _HOME = {
     "kernels": ("InfiniteWidth",),
     "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
     "nesting": ("Nested", "nested"),
-    "estimator": ("KernelInterpolator",),
+    "scikit_learn": ("KernelInterpolator",),
     "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
     "data": (
         "Concentration",

@@ -31,7 +31,6 @@ from .data import framed_images as framed_images
 from .data import image_counts as image_counts
 from .data import marked_images as marked_images
 from .data import synthetic as synthetic
-from .estimator import KernelInterpolator as KernelInterpolator
 from .experiments.pages import recorded as recorded
 from .features import RandomFeatures as RandomFeatures
 from .features import TangentFeatures as TangentFeatures
@@ -57,6 +56,7 @@ from .networks import small_cnn as small_cnn
 from .networks import train as train
 from .networks import train_many as train_many
 from .networks import vision_transformer as vision_transformer
+from .scikit_learn import KernelInterpolator as KernelInterpolator
 from .theory import Prediction as Prediction
 from .theory import Regime as Regime
 from .theory import gamma_ntk as gamma_ntk

@@ -29,14 +29,14 @@ ALLOWED = {
     "gradients": {"_checks", "_layers"},
     "interpolation": {"_checks", "_cholesky"},
     "nesting": {"_checks", "_cholesky", "interpolation"},
-    "estimator": {"_checks", "interpolation", "kernels"},
+    "scikit_learn": {"_checks", "interpolation", "kernels"},
     "privacy": {"_checks"},
     "data": {"_checks"},
     "networks": BASE,
     "theory": BASE | {"kernels"},
     "book": {"_checks", "activations", "theory"},
 }
-ALLOWED["experiments"] = set(ALLOWED) - {"", "book", "estimator", "_layers", "_functions", "_quadrature"}
+ALLOWED["experiments"] = set(ALLOWED) - {"", "book", "scikit_learn", "_layers", "_functions", "_quadrature"}
 
 
 def library():

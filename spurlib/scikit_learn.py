@@ -8,7 +8,7 @@ import numpy as np
 
 from ._checks import needed
 
-needed("sklearn", "estimator")
+needed("sklearn", "scikit-learn")
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
