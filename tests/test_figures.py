@@ -62,6 +62,26 @@ def test_the_style_draws(tmp_path):
     assert mpl.colors.to_rgb(mpl.rcParams["savefig.facecolor"]) == (1, 1, 1)
 
 
+def test_figures_of_notebooks_are_drawings_that_do_not_depend_on_the_day(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.pylabtools import print_figure
+    from matplotlib_inline.config import InlineBackend
+
+    inline = InlineBackend(shell=InteractiveShell())
+    monkeypatch.setattr(InlineBackend, "instance", lambda: inline)
+    sl.figure_style()
+    formatters = inline.shell.display_formatter.formatters
+    assert Figure in formatters["image/svg+xml"].type_printers and Figure not in formatters["image/png"].type_printers
+    drawn = []
+    for year in ("2001", "2002"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(365 * 86400 * (int(year) - 1970)))
+        figure = Figure()
+        figure.subplots().plot([0, 1], "o", label="a")
+        drawn.append(print_figure(figure, "svg", **inline.print_figure_kwargs))
+    assert drawn[0] == drawn[1]
+    assert "<text" not in drawn[0]  # letters look the same where the font is missing
+
+
 @pytest.mark.parametrize("sizes", [[], [10, 0], [-1], [float("nan")], ["ten"], None])
 def test_sizes_must_be_positive(sizes):
     axes = Figure().subplots()

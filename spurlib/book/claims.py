@@ -46,7 +46,7 @@ class Claim:
     holds: bool
 
     def _parts(self) -> tuple[str, str, str]:
-        verdict = "falsified as it must be" if self.falsifies else "holds"
+        verdict = "fails, as expected" if self.falsifies else "holds"
         return (
             ("✓", self.statement, f"{self.name}: {verdict}")
             if self.holds

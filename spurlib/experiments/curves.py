@@ -18,6 +18,7 @@ from .settings import accuracy, drawn, up_to
 __all__ = ["EXPERIMENTS", "Curve", "accuracy_curve"]
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000)
+_SMOOTH = (10, 12, 14, 17, 20, 24, 28, 34, 41, 50, 59, 70, 84, 100, 119, 141, 168, 200)  # of a page: a line
 _VERIFIED = {"rf-synthetic": 500, "rf-mnist": 500, "rf-cifar10": 100}  # the largest size that `verify` runs again: what
 # two cores do in seconds, twenty at most; of the others 1000
 
@@ -136,14 +137,14 @@ def _mean(x: torch.Tensor) -> float:
 
 def _cells(kind: str, data: str, acts: tuple[str, ...], most: int, scale: str) -> list[Curve]:
     paper = scale == "paper"
-    sizes = tuple(n for n in (*SIZES, 2000, 5000) if n <= most) if paper else (10, 20, 50, 100, 200)
+    sizes = tuple(n for n in (*SIZES, 2000, 5000) if n <= most) if paper else _SMOOTH
     width = (100_000 if paper else 2000) if kind == "rf" else 100
     # the tangent kernel costs little: it can afford double precision, which its small width wants
     dtype = "float32" if kind == "rf" and paper else "float64"
     common = partial(Curve, data=data, kind=kind, k=width, dtype=dtype, n_test=1000)
     if data != "synthetic":
         return [common(act=act, sizes=sizes) for act in acts]
-    d, sizes = (1000, sizes) if paper else (300, (*sizes, 300))
+    d, sizes = (1000, sizes) if paper else (300, (*sizes, 245, 300))
     return [common(act=act, d=d, alpha=alpha, sizes=sizes) for act in acts for alpha in (0.5, 0.25)]
 
 

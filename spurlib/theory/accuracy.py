@@ -18,7 +18,7 @@ from .spectrum import Spectrum
 __all__ = ["Prediction", "predict_accuracy"]
 
 _LINEAR = math.sqrt(2 / math.pi)  # E[|t|], the linear part of the sign of a standard normal t
-_MOST_LEARNED = 0.1  # of degree two; test accuracies are then 0.02 below the law at d = 50 and 100
+_MOST_LEARNED = 0.1  # of degree two; test accuracies are then 0.02 below the formula at d = 50 and 100
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _T = 4.5 * (_NODES + 1)  # |t| from 0 to 9
 _DENSITY = 4.5 * _WEIGHTS * 2 * np.exp(-(_T**2) / 2) / math.sqrt(2 * math.pi)
@@ -39,8 +39,8 @@ class Prediction:
     risk : float or ndarray
         Mean squared error on new samples.
     alignment : float or ndarray
-        Mean of :math:`[k(z_i^s, Z) (K + \\lambda I)^{-1}]_i`, by which the output at a spurious query answers to the
-        leave-one-out residual of its sample; without a ridge it is the feature alignment.
+        Mean of :math:`[k(z_i^s, Z) (K + \\lambda I)^{-1}]_i`, the coefficient of the leave-one-out
+        residual of a sample in the output at its spurious query; without a ridge it is the feature alignment.
     margin : float or ndarray
         Mean of output times label on new samples.
     spread : float or ndarray
@@ -78,7 +78,7 @@ def predict_accuracy(
     act : str or Activation
         The activation; its Hermite coefficients enter.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
+        Fraction of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
     n, d : int or array
         Numbers of training samples and of coordinates; `d` is left out when `spectrum` is given.
     k : int or array, optional
@@ -95,7 +95,8 @@ def predict_accuracy(
     intercept : bool
         Count the constant part of random features as one more direction, of energy :math:`\mu_0^2`, which is learned
         from the same samples and shared by a sample and its query. An effect of order 1 / n, and larger under a large
-        ridge; none for activations with :math:`\mu_0 = 0`. Default: no, which is the limit that is proved.
+        ridge; none for activations with :math:`\mu_0 = 0`. Default: no, as in the theorem for infinite
+        width.
 
     Returns
     -------
@@ -120,7 +121,8 @@ def predict_accuracy(
     Asymptotic: n, d, k and the numbers of core and spurious coordinates to infinity at fixed ratios. Random features
     are replaced by Gaussian vectors of covariance :math:`C = \mu_1^2 V \Sigma V^\top + c I` and cross-covariance
     :math:`C_s = \mu_1^2 V \Sigma_s V^\top + c_\alpha I` between a sample and its query; then deterministic equivalents
-    of ridge regression, first for the samples, then for the weights. Derivation: chapter `predicted-curves`.
+    of ridge regression, first for the samples, then for the weights. Derivation: chapters `predicted-curves`
+    (infinite width) and `predicted-width`.
 
     Proved for infinite width, for core and spurious part on spheres and :math:`\mu_1 \ne 0`, and for Lipschitz
     activations at widths with :math:`n^2 = o(k)`. A recipe, tested by simulation, for k in proportion to n, and

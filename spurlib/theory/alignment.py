@@ -67,7 +67,7 @@ def _explained(linear: float, rest: float, damped: Any, directions: Spectrum, ra
 
 
 def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: Any = None) -> Any:
-    r"""Feature alignment of random features at a finite ratio N / d: the sharp law.
+    r"""Feature alignment of random features at a finite ratio N / d: the sharp formula.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: 
     float or ndarray
         :math:`(\alpha \mu_1^2 \tau + c_\alpha) / (\mu_1^2 \tau + c)` with :math:`c = \sum_{l \ge 2} \mu_l^2`,
         :math:`c_\alpha = \sum_{l \ge 2} \mu_l^2 \alpha^l`, :math:`\tau = \kappa / (1 + \kappa)` and kappa the positive
-        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. With a spectrum alpha is the share of the
+        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. With a spectrum alpha is the fraction of the
         spurious part in the variance, and means over the eigenvalues s take the place of tau: in the denominator
         :math:`\operatorname{tr} \kappa \Sigma (\Sigma + \kappa)^{-1} / d`, in the numerator the spurious part of it,
         with kappa the root of :math:`\operatorname{tr} \Sigma (\Sigma + \kappa)^{-1} + (c d / \mu_1^2) / \kappa = N`.

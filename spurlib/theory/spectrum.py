@@ -59,7 +59,7 @@ class Spectrum:
 
     @classmethod
     def isotropic(cls, alpha: np.ndarray, d: np.ndarray) -> Spectrum:
-        """`d` coordinates of variance one, a share `alpha` of them spurious."""
+        """`d` coordinates of variance one, a fraction `alpha` of them spurious."""
         out = cls(np.ones(1), ((1 - alpha) * d)[..., None], (alpha * d)[..., None])
         out.rank = d  # without rounding, for comparisons
         return out
