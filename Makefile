@@ -20,7 +20,7 @@ BUILD := $(PY) -m tools.build
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
 
-.PHONY: help renew lock oldest newest book html test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
+.PHONY: help renew lock oldest newest book html pdf test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -44,6 +44,9 @@ book: $(READY) ## execute every chapter, then build the pages; warnings are erro
 
 html: $(READY) ## build the pages, executing only what changed
 	@$(BUILD)
+
+pdf: $(READY) ## print the book as _build/book.pdf; needs Chromium
+	@$(PY) -m tools.pdf
 
 test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
 	@trap 'exit 130' INT; failed=0; \

@@ -20,6 +20,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from . import check, ledger
 from .chapters import BUILD, ROOT, SourceError, any_terminal, contents, executable, repository, sources
 from .execute import execute, offer, stored
+from .extension import MOVED
 from .repository import notice
 
 HTML = BUILD / "html"
@@ -53,20 +54,20 @@ def build(fresh: bool = False) -> bool:
     return True
 
 
-def render() -> str | None:
-    """Let Jupyter Book make the pages in the draft; return what it says when something is wrong with them."""
+def render(builder: str = "html", draft: Path = DRAFT) -> str | None:
+    """Let Jupyter Book make the pages in a draft; return what it says when something is wrong with them."""
     # Pages that were read are not read again, and their warnings not repeated; after a stop, some are not written.
-    unfinished = DRAFT / "unfinished"
+    unfinished = draft / "unfinished"
     if unfinished.exists():
-        shutil.rmtree(DRAFT, ignore_errors=True)
-    DRAFT.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     # All outputs are in the cache. Should one be missing, it is this interpreter that runs the chapter.
     specs = BUILD / "jupyter"
     shutil.rmtree(specs, ignore_errors=True)
     write_kernel_spec(specs / "kernels" / "python3")
     done = subprocess.run(
-        [*COMMAND, "--path-output", str(DRAFT), str(ROOT)],
+        [*COMMAND, "--builder", builder, "--path-output", str(draft), str(ROOT)],
         cwd=ROOT,
         env=os.environ | {"JUPYTER_PATH": str(specs), "PYTHONUTF8": "1"},
         stdout=subprocess.PIPE,
@@ -92,7 +93,7 @@ def publish() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(pages(), new)
     for page in (new / "chapters").glob("*.html"):
-        if page.stem not in contents():  # a chapter that is no longer there
+        if page.stem not in {*contents(), *MOVED}:  # a chapter that is no longer there
             page.unlink()
     if HTML.exists():
         HTML.rename(old)

@@ -21,6 +21,7 @@ PICTURE = re.compile(r"!\[([^\]]*)\]\(")
 CLAIM = re.compile(r"\bclaim\(\s*[\"']([^\"']*)[\"']")
 ENTRY = re.compile(r"^\s*@\w+\s*\{\s*([^,\s]+)\s*,", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|:{3,})")
+FIRST = re.compile(r"\s*(?:\$\$|[-*+] |\d+[.)] |[`:]{3})")
 DOLLARS = re.compile(r"(?<!\\)\$\$")
 OF_SPHINX = ("genindex", "modindex", "search")
 ALT_WORDS = 5
@@ -135,6 +136,9 @@ def _split(text: str) -> Part:
             wrong.append((line, f"{block.name or 'the code'!r} is not closed"))
         elif block.name == "math" and any(HEADING.match(row) or FENCE.match(row) for row in block.body):
             wrong.append((line, "the formula that starts here is not closed before a heading or a directive"))
+        if block.name == "prf:proof" and FIRST.match(next((row for row in block.body if row.strip()), "")):
+            # sphinx-proof 0.4.0 puts "Proof." in front of it: findings/prf-proof-first-line.sh
+            wrong.append((line, "a proof begins with a sentence, not with a formula or a list"))
         directives.append((line, block))
         try:
             _ = block.options
@@ -150,6 +154,9 @@ def _references(text: str, known: dict[str, Any], chapters: set[str], works: set
         line = text.count("\n", 0, found.start()) + 1
         title = TITLED.search(content)
         target = title[1] if title else content
+        if role == "prf:ref" and title and target in content[: title.start()]:
+            # sphinx-proof 0.4.0 then shows the number instead: findings/prf-ref-link-text.sh
+            yield line, f"the text of this reference contains the label {target!r}, and would not be shown"
         if role in EXPECTED and target not in OF_SPHINX:
             label = known.get(target)
             if label is None:

@@ -15,6 +15,9 @@ from .chapters import executable
 from .execute import stored
 from .markup import KINDS, TO_BE_CLAIMED, Label, labels
 
+CHECKS = "checks-"
+"""What stands before the label of a statement in the name of the place of its checks."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -113,13 +116,15 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
     lines = [
         "## Coverage",
         "",
-        f"The chapters of this build made {kinds['claim']} claims and {kinds['falsification']} falsifications. "
-        "Each theorem, lemma, proposition and corollary needs one of both kinds at least.",
+        f"The chapters of this build contain {kinds['claim']} numerical checks and {kinds['falsification']} negative "
+        "controls.",
         "",
-        "| Statement | Claims | Falsifications |",
+        "| Statement | Numerical checks | Negative controls |",
         "| :--- | ---: | ---: |",
     ]
+    first = dict[str, str]()  # a place to link to, at the first check of each statement
     for label in statements(sources):
+        first[label.name] = f'<span id="{CHECKS}{label.name}"></span>'
         own = Counter(entry.claim.falsifies for entry in claims if entry.claim.statement == label.name)
         lines.append(f"| {_reference(label)} | {own[False]} | {own[True]} |")
     for chapter in sources:
@@ -127,12 +132,13 @@ def page(sources: dict[str, str], claims: Iterable[Entry], titles: dict[str, str
         if not made:
             continue
         lines += ["", f"## {titles[chapter]}", ""]
-        lines += ["| About | Claim | Verdict | Value | Target |", "| :--- | :--- | :--- | ---: | :--- |"]
+        lines += ["| Statement | Numerical check | Verdict | Value | Target |", "| :--- | :--- | :--- | ---: | :--- |"]
         for claim in made:
             label_ = known.get(claim.statement)
             about = _reference(label_) if label_ else f"`{claim.statement}`"
             number, target = f"{claim.value:.3g}", _plain(claim.target)
-            verdict = ("✗ fails, as it must" if claim.falsifies else "✓ holds") if claim.holds else "not met"
+            verdict = ("✓ fails, as expected" if claim.falsifies else "✓ holds") if claim.holds else "not met"
+            about = first.pop(claim.statement, "") + about
             lines.append(f"| {about} | {_plain(claim.name)} | {verdict} | {number} | {target} |")
     return "\n".join(lines) + "\n"
 

@@ -147,9 +147,10 @@ def labels(sources: dict[str, str], numbers: dict[str, int | None]) -> list[Labe
         Number of each chapter, or None.
     """
     found = []
+    unnumbered: Counter[str] = Counter()  # Sphinx counts through the chapters without a number
     for chapter, text in sources.items():
         prefix = f"{numbers[chapter]}." if numbers.get(chapter) else ""
-        count: Counter[str] = Counter()
+        count = Counter[str]() if prefix else unnumbered
         for line, kind, name, title, counter in _named(text.split("\n")):
             count[counter] += 1
             found.append(Label(name, kind, chapter, line, f"{prefix}{count[counter]}" if counter else "", title))

@@ -1,4 +1,4 @@
-"""Derive ``chapters/NAME.ipynb`` from ``chapters/NAME.md``: executed, without images, readable in plain Jupyter.
+"""Derive ``chapters/NAME.ipynb`` from ``chapters/NAME.md``: executed, with drawings, readable where nothing runs.
 
 Run as ``python -m tools.notebooks [--text] [NAME ...]``.
 """
@@ -23,7 +23,9 @@ from .markup import labels
 from .repository import placeholder, web
 from .translate import Translator
 
-IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
+BITMAPS = ("image/png", "image/jpeg")
+FOLDED = {"hide-input", "remove-cell", "remove-input"}
+"""Tags of cells whose code the pages hide; in notebooks it is folded."""
 COLAB = """\
 # Derived from {name}.md: edit that file, not this one. On Colab, this cell brings the library and the records;
 # elsewhere, run the notebook in a checkout of {repository}.
@@ -63,14 +65,20 @@ def glued(outputs: list[list[NotebookNode]]) -> dict[str, str]:
     return texts
 
 
-def without_images(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Return a copy of the outputs of a cell without images."""
-    dropped = {*IMAGES, *(RECORD + mime for mime in IMAGES)}
+def without_bitmaps(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Return a copy of the outputs of a cell without bitmaps; vector drawings, which are small, stay."""
+    dropped = {*BITMAPS, *(RECORD + mime for mime in BITMAPS)}
     outputs = copy.deepcopy(outputs)
     for output in outputs:
         if "data" in output:
             output.data = {mime: data for mime, data in output.data.items() if mime not in dropped}
     return [output for output in outputs if output.get("data", True)]
+
+
+def folded(cell: NotebookNode) -> dict[str, object]:
+    """Return the metadata of a code cell of a chapter in its notebook."""
+    hidden = FOLDED.intersection(cell.metadata.get("tags", ()))
+    return {**cell.metadata, **({"jupyter": {"source_hidden": True}} if hidden else {})}
 
 
 def derive(name: str, outputs: list[list[NotebookNode]]) -> NotebookNode:
@@ -94,9 +102,9 @@ def derive(name: str, outputs: list[list[NotebookNode]]) -> NotebookNode:
             if text := translator.text(cell.source):
                 cells.append(new_markdown_cell(text))
             continue
-        shown = without_images(outputs[ran]) if ran < len(outputs) else []
+        shown = without_bitmaps(outputs[ran]) if ran < len(outputs) else []
         ran += 1
-        cells.append(new_code_cell(cell.source, metadata=cell.metadata, outputs=shown))
+        cells.append(new_code_cell(cell.source, metadata=folded(cell), outputs=shown))
         if caption := translator.caption(cell.metadata):
             cells.append(new_markdown_cell(caption))
     # The title comes first, the installing cell right before the first cell that needs it.
@@ -143,7 +151,7 @@ def differences(name: str, old: NotebookNode | None) -> list[str]:
 def code_changed(name: str, old: NotebookNode) -> bool:
     """Return whether the code of a chapter is not what its stored notebook ran, the installing cell aside."""
     ran, now = ([cell for cell in nb.cells if cell.cell_type == "code"] for nb in (old, notebook(name)))
-    return [(cell.source, cell.metadata) for cell in ran[1:]] != [(cell.source, cell.metadata) for cell in now]
+    return [(cell.source, cell.metadata) for cell in ran[1:]] != [(cell.source, folded(cell)) for cell in now]
 
 
 def load(name: str) -> NotebookNode | None:

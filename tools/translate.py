@@ -1,7 +1,7 @@
 """Translate the MyST of a chapter into the plain Markdown that Jupyter and Colab show.
 
 Equations keep their numbers (as ``\\tag``), statements become bold headings with the numbers of the book,
-references become text, with a link where they lead to another notebook.
+references become links to the statement, figure or notebook, where there is one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ ROLE = re.compile(r"\{([\w:.-]+)\}`([^`]+)`")
 TITLED = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.DOTALL)
 NOTES = ("note", "tip", "hint", "important", "warning", "caution", "attention", "seealso")
 NUMBERED = (*KINDS, "exercise", "figure", "table")
-DROPPED = ("bibliography", "tableofcontents", "raw", "exercise-end", "solution-end", "claims-ledger")
+DROPPED = (
+    "bibliography",
+    "tableofcontents",
+    "raw",
+    "exercise-end",
+    "solution-end",
+    "claims-ledger",
+    "dependency-graph",
+)
 
 
 class NotTranslatableError(ValueError):
@@ -71,7 +79,7 @@ class Translator:
         shown = figure(metadata)
         if shown is None:
             return None
-        return f"**{self._next('figure')}.** {self.text(str(shown.get('caption', '')))}"
+        return f"{self._next('figure')}.** {self.text(str(shown.get('caption', '')))}"
 
     def _lines(self, lines: list[str]) -> str:
         out, plain = [], []
@@ -100,16 +108,16 @@ class Translator:
                 picture = f"![{block.options.get('alt', '')}]({block.argument})"
                 if block.kind == "image":  # has no caption and no number
                     return picture
-                return f"{picture}\n\n**{self._next('figure')}.** {self._lines(block.body).strip()}"
+                return f"{picture}\n\n{self._next('figure')}.** {self._lines(block.body).strip()}"
             case "table" | "list-table":
                 rows = self._lines(block.body) if block.kind == "table" else self._rows(block)
-                return (f"**{self._next('table')}.** {title}\n\n" if title else "") + rows
+                return (f"{self._next('table')}.** {title}\n\n" if title else "") + rows
             case "proof":
                 return f"*Proof{f' {title}' if title else ''}.* {self._lines(block.body).strip()} ∎"
             case "solution":
                 return f"**Solution to {self._label(block.argument).text}.**\n\n{self._lines(block.body)}"
             case kind if kind in NUMBERED:
-                return f"**{self._next(kind)}{f' ({title})' if title else ''}.**\n\n{self._lines(block.body)}"
+                return f"{self._next(kind)}{f' ({title})' if title else ''}.**\n\n{self._lines(block.body)}"
             case kind if kind in NOTES:
                 name = "See also" if kind == "seealso" else kind.capitalize()
                 start = f"{title}\n\n" if title else ""  # MyST reads a note's first line as text
@@ -119,7 +127,9 @@ class Translator:
         raise self._refused(f"notebooks cannot show the directive {block.name!r}")
 
     def _next(self, kind: str) -> str:
-        return next(self.own[kind]).text
+        """Return the start of a bold heading: a place to link to, and the number."""
+        label = next(self.own[kind])
+        return (f'<a id="{label.name}"></a>' if label.name else "") + f"**{label.text}"
 
     def _math(self, block: Directive) -> str:
         body = "\n".join(line for line in [block.argument, *block.body] if line.strip())
@@ -151,7 +161,7 @@ class Translator:
             case "prf:ref" | "numref" | "ref":
                 label = self._label(target)
                 shown = text.replace("%s", label.number).replace("{number}", label.number) or label.text
-                return self._link(shown, label.chapter)
+                return self._link(shown, label.chapter, target if label.kind in NUMBERED else "")
             case "doc":
                 chapter = Path(target).stem
                 if chapter not in self.titles:
@@ -181,9 +191,11 @@ class Translator:
     def _refused(self, reason: str) -> NotTranslatableError:
         return NotTranslatableError(f"chapters/{self.chapter}.md: {reason}")
 
-    def _link(self, text: str, chapter: str) -> str:
-        elsewhere = chapter != self.chapter and chapter in self.notebooks
-        return f"[{text}]({chapter}.ipynb)" if elsewhere else text
+    def _link(self, text: str, chapter: str, place: str = "") -> str:
+        if chapter != self.chapter and chapter not in self.notebooks:
+            return text
+        goal = ("" if chapter == self.chapter else f"{chapter}.ipynb") + (f"#{place}" if place else "")
+        return f"[{text}]({goal})" if goal else text
 
     def _citation(self, key: str, textual: bool) -> str:
         entry = _entries(self.bibliography).get(key)

@@ -45,7 +45,7 @@ $x^2 \\ge 0$.
 x^2
 ```
 
-```{figure} ../assets/landing.png
+```{figure} assets/landing.png
 :name: fig-squares
 :alt: A picture of what is said
 Caption.
@@ -67,7 +67,7 @@ $1 > 0$.
 1
 ```
 
-```{figure} ../assets/landing.png
+```{figure} assets/landing.png
 :name: fig-first
 :alt: The same picture once more
 Caption.
@@ -124,10 +124,9 @@ class Book:
 
     def __init__(self, folder):
         self.folder = folder
-        for name in ("tools", "assets"):
+        for name in ("tools", "chapters/assets"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "_config.yml", folder)
-        (folder / "chapters").mkdir()
         (folder / "_toc.yml").write_text(TOC, encoding="utf-8")
         self.write("references.bib", WORKS)
         for name, text in BOOK.items():
@@ -271,9 +270,9 @@ def bibliography(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "at", "complaint"),
     [
-        (":alt: A picture of what is said\n", "", "```{figure}", "the figure ../assets/landing.png has no alternative"),
+        (":alt: A picture of what is said\n", "", "```{figure}", "the figure assets/landing.png has no alternative"),
         ("A picture of what is said", "A picture", "```{figure}", "five words|5 words"),
-        ("```{figure} ../assets/landing.png\n:name: fig-squares\n", "```{image} a.png\n", None, "fig-squares"),
+        ("```{figure} assets/landing.png\n:name: fig-squares\n", "```{image} a.png\n", None, "fig-squares"),
         ("## A place", "![](a.png)\n\n## A place", "![](a.png)", "a picture has no alternative text"),
         (
             "    alt: Five words or more here\n",
@@ -283,6 +282,9 @@ def bibliography(tmp_path, monkeypatch):
         ),
         ("{prf:ref}`lem-squares`, ", "{prf:ref}`lem-cubes`, ", "Then", "nothing has the label 'lem-cubes'"),
         ("{prf:ref}`lem-squares`, ", "{prf:ref}`this <lem-cubes>`, ", "Then", "nothing has the label 'lem-cubes'"),
+        ("{prf:ref}`lem-squares`, ", "{prf:ref}`see lem-squares <lem-squares>`, ", "Then", "would not be shown"),
+        ("## A place", ":::{prf:proof}\n$$\nx\n$$\n:::\n\n## A place", ":::{prf:proof}", "begins with a sentence"),
+        ("## A place", ":::{prf:proof}\n1. x\n:::\n\n## A place", ":::{prf:proof}", "begins with a sentence"),
         ("{eq}`eq-squares`", "{eq}`lem-squares`", "Then", "{eq} does not refer to a thing of the kind 'lemma'"),
         ("{numref}`fig-squares`", "{numref}`fig`", "Then", "nothing has the label 'fig'"),
         ("{ref}`place`", "{ref}`nowhere`", "Then", "nothing has the label 'nowhere'"),

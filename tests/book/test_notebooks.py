@@ -9,9 +9,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from tools.chapters import executable, repository
-from tools.markup import labels
-from tools.notebooks import code_changed, differences, install_cell, load
+from tools.chapters import executable, notebook, repository
+from tools.markup import figure, labels
+from tools.notebooks import code_changed, differences, install_cell, load, path_of
 from tools.translate import NotTranslatableError, Translator
 
 CHAPTER = """\
@@ -66,14 +66,31 @@ def test_stored_notebook_is_that_of_its_chapter(name):
 
 
 @pytest.mark.parametrize("name", executable())
-def test_stored_notebook_is_executed_and_without_images(name):
+def test_stored_notebook_is_executed_and_shows_its_drawings(name):
     nb = load(name)
     assert nb is not None
     cells = [cell for cell in nb.cells if cell.cell_type == "code"]
     assert all(cell.execution_count == i for i, cell in enumerate(cells, 1))
-    assert not any("image" in mime for cell in cells for output in cell.outputs for mime in output.get("data", ()))
+    for cell in cells:
+        kinds = {mime for output in cell.outputs for mime in output.get("data", ()) if mime.startswith("image/")}
+        assert kinds <= {"image/svg+xml"}
+        assert kinds or not figure(cell.metadata)
     assert cells[0].source == install_cell(name, repository())
     assert sum(len(cell.outputs) for cell in cells) > 0
+
+
+def test_stored_drawings_are_small():
+    assert sum(path_of(name).stat().st_size for name in executable()) < 25e6
+
+
+def test_code_that_the_page_hides_is_folded():
+    source = notebook("stability").cells
+    tags = [cell.metadata.get("tags", []) for cell in source if cell.cell_type == "code"]
+    stored = [cell for cell in load("stability").cells if cell.cell_type == "code"][1:]
+    hidden = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in stored]
+    assert hidden == [not {"hide-input", "remove-cell"}.isdisjoint(of) for of in tags]
+    assert True in hidden
+    assert False in hidden
 
 
 @pytest.mark.parametrize(("kind", "complaint"), [("code", "code cell"), ("markdown", "markdown cell")])
@@ -116,10 +133,10 @@ def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
 @pytest.mark.parametrize(
     ("myst", "markdown"),
     [
-        ("By {prf:ref}`thm-p` and {eq}`eq-p`.", "By Theorem 1.1 and (1.1)."),
+        ("By {prf:ref}`thm-p` and {eq}`eq-p`.", "By [Theorem 1.1](#thm-p) and (1.1)."),
         ("{eq}`eq-q`", "(1.2)"),
-        ("{prf:ref}`lem-far`", "[Lemma 2.1](two.ipynb)"),
-        ("{prf:ref}`the far lemma <lem-far>`", "[the far lemma](two.ipynb)"),
+        ("{prf:ref}`lem-far`", "[Lemma 2.1](two.ipynb#lem-far)"),
+        ("{prf:ref}`the far lemma <lem-far>`", "[the far lemma](two.ipynb#lem-far)"),
         ("{ref}`there`, {doc}`two`", "[Section](two.ipynb), [Other](two.ipynb)"),
         ("{math}`x^2` and {code}`f(x)`", "$x^2$ and `f(x)`"),
         ("{glue:text}`accuracy:.2f` {glue:text}`accuracy`", "0.50 0.5"),
@@ -134,21 +151,21 @@ def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
         (
             "```{exercise-start} Try\n:label: ex-a\n```\nText\n```{exercise-end}\n```\n```{solution-start} ex-a\n"
             ":class: dropdown\n```\nDone\n```{solution-end}\n```",
-            "**Exercise 1.1 (Try).**\n\nText\n\n**Solution to Exercise 1.1.**\n\nDone",
+            '<a id="ex-a"></a>**Exercise 1.1 (Try).**\n\nText\n\n**Solution to Exercise 1.1.**\n\nDone',
         ),
         ("```{bibliography}\n```", ""),
         (
             "```{list-table} Cap\n:name: tab-a\n* - a\n  - b\n* - c\n  - d\n```",
-            "**Table 1.1.** Cap\n\n| a | b |\n| --- | --- |\n| c | d |",
+            '<a id="tab-a"></a>**Table 1.1.** Cap\n\n| a | b |\n| --- | --- |\n| c | d |',
         ),
         (
             "```{image} a.png\n:alt: An a\n```\n\n```{figure} b.png\n:name: fig-b\n:alt: A b\nB.\n```",
-            "![An a](a.png)\n\n![A b](b.png)\n\n**Figure 1.1.** B.",
+            '![An a](a.png)\n\n![A b](b.png)\n\n<a id="fig-b"></a>**Figure 1.1.** B.',
         ),
         ("```{image} a.png\n:alt: An a\n```", "![An a](a.png)"),
         (
-            "```{figure} ../assets/a.png\n:name: fig-a\n:alt: An a\nThe caption.\n```\n{numref}`fig-a`",
-            "![An a](../assets/a.png)\n\n**Figure 1.1.** The caption.\n\nFigure 1.1",
+            "```{figure} assets/a.png\n:name: fig-a\n:alt: An a\nThe caption.\n```\n{numref}`fig-a`",
+            '![An a](assets/a.png)\n\n<a id="fig-a"></a>**Figure 1.1.** The caption.\n\n[Figure 1.1](#fig-a)',
         ),
     ],
 )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.book.conftest import NO_BROWSER
 from tools.chapters import BUILD, ROOT, contents, executable, repository, sources
@@ -78,6 +79,10 @@ class Visit:
         self.page.evaluate("() => window.MathJax?.startup?.promise")
         return self
 
+    def settle(self) -> None:
+        """Wait until the page has answered to a change of its size."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")
+
     def log(self, message: object) -> None:
         """Keep an error of the console."""
         if message.type == "error":
@@ -105,6 +110,29 @@ def visits(site, browser) -> Iterator[Visit]:
     page.close()
 
 
+def test_old_addresses_lead_to_what_they_named(visits):
+    page = visits.page
+    for old, new in (
+        ("api.html", "library.html"),
+        ("hermite.html#thm-alignment-rf", "alignment-rf.html#thm-alignment-rf"),
+    ):
+        page.goto(f"{visits.address}/chapters/{old}")
+        page.wait_for_url(f"**/chapters/{new}")
+
+
+@pytest.mark.parametrize(
+    "name", ["index", "stability", "networks", "predicted-curves", "claims", "library", "notation"]
+)
+def test_axe_finds_nothing_serious(visits, name):
+    page = visits.open(f"chapters/{name}.html").page
+    for mode in ("light", "dark"):
+        page.evaluate("mode => { document.documentElement.dataset.theme = mode }", mode)
+        found = Axe().run(page, options={"resultTypes": ["violations"], "elementRef": False}).response["violations"]
+        serious = [item for item in found if item["impact"] in ("serious", "critical")]
+        assert [(item["id"], [node["html"][:100] for node in item["nodes"][:4]]) for item in serious] == [], mode
+    page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
+
+
 @pytest.fixture(scope="module", params=PAGES)
 def visit(request, visits) -> Visit:
     """Open a page of the book."""
@@ -117,6 +145,23 @@ def visit(request, visits) -> Visit:
 def test_opens_without_an_error_and_without_the_network(visit):
     assert visit.errors == []
     assert visit.outside == []
+
+
+def test_formulas_fit_a_desk(visit):
+    cut = visit.page.evaluate(
+        """() => [...document.querySelectorAll('article .math mjx-container[display]')]
+            .filter(node => node.checkVisibility() && node.scrollWidth > node.clientWidth + 3)
+            .map(node => node.closest('.math').id || node.textContent)"""
+    )
+    assert cut == []
+
+
+def test_code_in_sight_is_at_most_a_quarter(visit):
+    code, whole = visit.page.evaluate(
+        """() => [[...document.querySelectorAll('article .cell_input')].filter(node => node.checkVisibility())
+            .reduce((sum, node) => sum + node.offsetHeight, 0), document.querySelector('article').offsetHeight]"""
+    )
+    assert code <= whole / 4
 
 
 def test_every_equation_is_set(visit):
@@ -158,6 +203,69 @@ def test_fits_a_phone(visit):
         assert visit.page.evaluate("() => document.scrollingElement.scrollWidth") <= PHONE["width"]
     finally:
         visit.page.set_viewport_size(DESK)
+
+
+def test_what_is_cut_off_on_a_phone_shows_it_and_scrolls(visit):
+    visit.page.set_viewport_size(PHONE)
+    try:
+        visit.settle()
+        cut = visit.page.evaluate(
+            """() => [...document.querySelectorAll('article *')]
+                .filter(node => node.checkVisibility() && node.clientWidth && node.scrollWidth > node.clientWidth + 3
+                    && !node.closest('pre, mjx-container *, svg, select, input, button'))
+                .filter(node => getComputedStyle(node).overflowX !== 'visible')
+                .map(node => [node.tabIndex, getComputedStyle(node).overflowX,
+                    getComputedStyle(node).backgroundImage.includes('gradient'), node.outerHTML.slice(0, 120)])"""
+        )
+        assert [node for node in cut if node[:3] != [0, "auto", True]] == []
+    finally:
+        visit.page.set_viewport_size(DESK)
+
+
+def test_nothing_that_fits_says_that_it_is_cut_off(visit):
+    visit.settle()
+    marked = visit.page.evaluate(
+        """() => [...document.querySelectorAll('article .spurlib-cut')].filter(node => node.checkVisibility())
+            .filter(node => node.scrollWidth <= node.clientWidth).map(node => node.outerHTML.slice(0, 120))"""
+    )
+    assert marked == []
+
+
+def test_folded_code_stands_below_what_it_shows_and_has_a_name(visit):
+    folds = visit.page.evaluate(
+        """() => [...document.querySelectorAll('.cell.tag_hide-input')].map(cell => [
+            cell.lastElementChild.matches('details.spurlib-code:not([open])'),
+            cell.lastElementChild.querySelector('summary')?.textContent,
+            cell.querySelectorAll('figcaption').length, cell.querySelectorAll('.spurlib-claim').length])"""
+    )
+    for last, name, figures, claims in folds:
+        assert last, name
+        if figures:
+            assert re.fullmatch(r"Code for Fig\. [\d.]+", name)
+        else:
+            assert name == {0: "Code", 1: "Code of this check"}.get(claims, "Code of these checks")
+
+
+def test_boxes_have_two_colors_and_no_pictures(visit):
+    statements, others = visit.page.evaluate(
+        """() => ['.proof:not(#proof)', ':not(.proof:not(#proof))'].map(kind =>
+            [...document.querySelectorAll(`article div.admonition${kind}`)].map(box => {
+                const title = box.querySelector('.admonition-title');
+                return getComputedStyle(box).backgroundColor + ' '
+                    + (title ? getComputedStyle(title, '::after').content : 'none') }))"""
+    )
+    assert len(set(statements)) <= 1 and len(set(others)) <= 1
+    assert not set(statements) & set(others)
+    assert all(box.endswith(" none") for box in statements + others)
+
+
+def test_every_button_has_a_name(visit):
+    unnamed = visit.page.evaluate(
+        """() => [...document.querySelectorAll('button')].filter(button =>
+            !(button.getAttribute('aria-label') || button.title || button.innerText).trim())
+            .map(button => button.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == []
 
 
 def test_every_link_leads_somewhere(visit):
@@ -226,13 +334,65 @@ def test_dark_mode(visits):
     assert shades["light"] != shades["dark"]
 
 
+@pytest.mark.parametrize("name", ["claims", "library", "terms"])
+def test_the_filter_leaves_what_was_asked_for(visits, name):
+    page = visits.open(f"chapters/{name}.html").page
+    box = page.locator("input.spurlib-filter")
+    items = page.locator(f"article :is({box.get_attribute('data-items')})").filter(visible=True)
+    sections = page.locator("article section section").filter(visible=True)
+    count, parts = items.count(), sections.count()
+    word = items.nth(count // 2).inner_text().split()[0].lower()
+    box.fill(word.upper())
+    left = [text.lower() for text in items.all_inner_texts()]
+    assert 0 < len(left) < count
+    assert all(word in text for text in left)
+    box.fill("no such thing")
+    assert items.count() == 0
+    assert sections.count() < parts
+    box.fill("")
+    assert items.count() == count
+
+
+@pytest.mark.parametrize("name", ["claims", "notation", "terms"])
+def test_every_column_can_be_seen_on_a_phone(visits, name):
+    page = visits.open(f"chapters/{name}.html").page
+    page.set_viewport_size(PHONE)
+    try:
+        outside = page.evaluate(
+            """() => [...document.querySelectorAll('article td')].filter(cell =>
+                cell.getBoundingClientRect().right > document.documentElement.clientWidth).length"""
+        )
+        assert page.locator("article td").count() > 0
+        assert outside == 0
+    finally:
+        page.set_viewport_size(DESK)
+
+
+def test_nothing_glares_in_the_dark(visits):
+    name = next(name for name, text in sources().items() if "claim(" in text and "figure:" in text)
+    page = visits.open(f"chapters/{name}.html").page
+    page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
+    visits.settle()
+    drawing = page.locator("img.spurlib-drawn").first
+    # Drawings melt into the page: white becomes black, and adds nothing to the color of the page.
+    assert drawing.evaluate("node => getComputedStyle(node).mixBlendMode") == "screen"
+    assert drawing.evaluate("node => getComputedStyle(node).filter").startswith("invert(1)")
+    bright = page.evaluate(
+        """() => [...document.querySelectorAll('article *:not(img)')].filter(node => {
+            const parts = getComputedStyle(node).backgroundColor.match(/[\\d.]+/g).map(Number);
+            return (parts[3] ?? 1) * Math.max(...parts.slice(0, 3)) > 80 && node.clientWidth > 200 })
+            .map(node => node.outerHTML.slice(0, 120))"""
+    )
+    assert bright == []
+
+
 def test_the_ledger_shows_every_claim(site):
     from tools import ledger
 
     page = (HTML / "chapters" / "claims.html").read_text(encoding="utf-8")
     count = sum(len(ledger.entries(name, load(name))) for name in executable() if load(name))
     assert count > 0
-    assert page.count("✓ holds") + page.count("✗ fails, as it must") == count
+    assert page.count("✓ holds") + page.count("✓ fails, as expected") == count
 
 
 def test_no_placeholder_stands_in_the_head(site):
@@ -247,7 +407,7 @@ def test_every_public_name_is_documented(site):
 
     page = (HTML / "chapters" / "library.html").read_text(encoding="utf-8")
     public = [name for name in spurlib.__all__ if not name.startswith("_")]
-    assert [name for name in public if not re.search(rf'id="spurlib\.\w+\.{name}"', page)] == []
+    assert [name for name in public if not re.search(rf'id="spurlib(?:\.\w+)+\.{name}"', page)] == []
 
 
 def test_the_explorer_moves_by_keyboard_and_has_a_table(visits, browser, site):

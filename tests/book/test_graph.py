@@ -1,0 +1,95 @@
+"""The graph of what the main results use follows from statements and proofs."""
+
+from __future__ import annotations
+
+from tools.chapters import sources
+from tools.graph import below, drawing, uses
+
+FIRST = """\
+# First
+
+:::{prf:lemma} A
+:label: lem-a
+One.
+:::
+
+:::{prf:proof}
+Compare {prf:ref}`thm-late`.
+:::
+"""
+
+SECOND = """\
+# Second
+
+:::{prf:theorem} Late
+:label: thm-late
+Two.
+:::
+
+:::{prf:lemma} B
+:label: lem-b
+Three.
+:::
+
+:::{prf:proof}
+By {prf:ref}`lem-a`, see {prf:ref}`rem-c`.
+:::
+
+:::{prf:remark} C
+:label: rem-c
+Four.
+:::
+
+:::{prf:proof}
+By {prf:ref}`the first lemma <lem-a>` and {prf:ref}`lem-b`.
+:::
+
+:::{prf:corollary} D
+:label: cor-d
+Five.
+:::
+
+:::{prf:corollary} E
+:label: cor-e
+Six.
+:::
+
+:::{prf:proof} (of {prf:ref}`cor-d` and {prf:ref}`cor-e`)
+By {prf:ref}`thm-late`, as {prf:ref}`cor-d` shows.
+:::
+"""
+
+BOOK = {"first": FIRST, "second": SECOND}
+
+
+def test_a_proof_belongs_to_the_last_statement_without_one():
+    found = uses(BOOK)
+    assert found["lem-b"] == {"lem-a", "rem-c"}
+    assert found["thm-late"] == {"lem-a", "lem-b"}
+
+
+def test_a_proof_belongs_to_the_statements_that_it_names():
+    found = uses(BOOK)
+    assert found["cor-d"] == found["cor-e"] == {"thm-late"}
+
+
+def test_nothing_uses_a_later_chapter():
+    assert uses(BOOK)["lem-a"] == set()
+
+
+def test_what_is_used_through_others_is_not_drawn_twice():
+    assert below(BOOK, ["thm-late"]) == {"thm-late": {"lem-b"}, "lem-b": {"lem-a"}, "lem-a": set()}
+
+
+def test_the_graph_of_the_book_has_no_circle():
+    found = below(sources(), uses(sources()).keys() & {"thm-sharp-law", "thm-predicted-wide", "thm-privacy-reading"})
+    done: set[str] = set()
+    while ready := {name for name, used in found.items() if name not in done and used <= done}:
+        done |= ready
+    assert done == found.keys()
+
+
+def test_a_statement_links_to_its_place():
+    drawn = drawing(sources(), ["thm-sharp-law"])
+    assert 'href="sharp-law.html#thm-sharp-law"' in drawn
+    assert drawn.count('class="main"') == 1

@@ -1,0 +1,96 @@
+"""Directive ``dependency-graph``: which main results use which statements, from the references in their proofs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from .chapters import CHAPTERS, ROOT, contents, sources, titles
+from .markup import KINDS, TO_BE_CLAIMED, Directive, labels, parse
+
+REFERENCE = re.compile(r"\{prf:ref\}`(?:[^`<]*<)?([\w:-]+)>?`")
+STEP, ROW, LEFT = 122, 56, 420
+"""Pixels from one statement to the next, from one chapter to the next, and from the margin to the first statement."""
+
+
+def uses(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return for each statement those of the same and of earlier chapters that it or its proof refers to.
+
+    A proof belongs to the statements that its title names, or else to the last statement before it without a proof.
+    """
+    found: dict[str, set[str]] = {}
+    for text in texts.values():
+        own, unproved = dict[str, set[str]](), list[str]()
+        for _, block in parse(text.split("\n")):
+            if not isinstance(block, Directive) or block.kind not in (*KINDS, "proof"):
+                continue
+            proof = block.kind == "proof"
+            owners = REFERENCE.findall(block.argument) if proof else [str(block.options.get("label", ""))]
+            if block.kind in TO_BE_CLAIMED:
+                unproved += owners
+            for owner in owners or unproved[-1:]:
+                own.setdefault(owner, set()).update({*REFERENCE.findall("\n".join(block.body))} - {*owners})
+            if proof:
+                unproved = [name for name in unproved if name not in (owners or unproved[-1:])]
+        found |= own
+        found |= {name: (used & found.keys()) - {name} for name, used in own.items()}
+    return found
+
+
+def rests_on(graph: Mapping[str, set[str]], *names: str) -> set[str]:
+    """Return all that the statements use, directly or through others."""
+    seen, todo = set[str](), list(names)
+    while todo:
+        new = graph[todo.pop()] - seen
+        seen |= new
+        todo += new
+    return seen
+
+
+def below(texts: Mapping[str, str], roots: Iterable[str]) -> dict[str, set[str]]:
+    """Return the roots and all that they rest on, each with what it uses but not with what these use in turn."""
+    shown = {label.name for label in labels(dict(texts), {}) if label.kind in TO_BE_CLAIMED}
+    graph = {name: used & shown for name, used in uses(texts).items() if name in shown}
+    return {
+        name: {used for used in graph[name] if used not in rests_on(graph, *(graph[name] - {used}))}
+        for name in {*roots} | rests_on(graph, *roots)
+    }
+
+
+def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
+    """Return the graph as SVG, one row a chapter, each statement linked to its place."""
+    known = {label.name: label for label in labels(dict(texts), contents()) if label.name}
+    graph, place, lines, y = below(texts, roots), dict[str, tuple[int, int]](), list[str](), 0
+    for chapter in texts:
+        if row := [name for name in known if name in graph and known[name].chapter == chapter]:
+            place |= {name: (LEFT + STEP * i + y % (2 * ROW) // 2, y + 26) for i, name in enumerate(row)}
+            lines.append(f'<a href="{chapter}.html"><text y="{y + 30}">{escape(titles()[chapter])}</text></a>')
+            y += ROW
+    for name, (x, at) in reversed(place.items()):  # boxes hide lines of what comes later
+        label, about = known[name], escape(known[name].title.replace("$", ""))
+        ends = [place[used] for used in sorted(graph[name])]
+        bends = [(x, (at + v) // 2) if v != at else ((x + u) // 2, at + 40) for u, v in ends]
+        paths = "".join(f'<path d="M{x} {at}Q{c} {d} {u} {v}"/>' for (c, d), (u, v) in zip(bends, ends, strict=True))
+        lines.append(
+            f'<g class="{"main" if name in roots else "step"}">{paths}<a href="{label.chapter}.html#{name}">'
+            f'<title>{about}</title><rect x="{x - 54}" y="{at - 11}" width="108" height="22" rx="4"/>'
+            f'<text x="{x}" y="{at + 4}" text-anchor="middle">{escape(label.text)}</text></a></g>'
+        )
+    width = max(x for x, _ in place.values()) + 60
+    return f'<div class="spurlib-graph"><svg viewBox="0 0 {width} {y}" width="{width}">{"".join(lines)}</svg></div>'
+
+
+class DependencyGraph(SphinxDirective):
+    """Directive ``dependency-graph``: its body names the main results by label."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Draw the graph from all chapters, and read the page again when one of them changes."""
+        for path in (ROOT / "_toc.yml", *CHAPTERS.glob("*.md")):
+            self.env.note_dependency(str(path))
+        return [nodes.raw("", drawing(sources(), " ".join(self.content).split()), format="html")]

@@ -1,0 +1,156 @@
+"""Print the book: all chapters in one PDF with numbered statements, a contents list and bookmarks.
+
+Run as ``python -m tools.pdf``, or ``make pdf``; it needs Chromium. The code that the pages fold, the ledger and the
+list of functions stay out; exercises are printed with their solutions.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import yaml
+from playwright.sync_api import sync_playwright
+from pypdf import PdfReader
+
+from .build import BUILD, build, render
+from .chapters import ROOT, any_terminal, config, contents, read, titles
+
+PRINT = BUILD / "print"
+OUT = BUILD / "book.pdf"
+ON_SCREEN = ("claims", "library")
+"""Chapters that are to be searched and not to be read: they are not printed."""
+STYLE = """
+.bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .header-article, .bd-footer,
+.prev-next-footer, .bd-footer-content, .skip-link, .headerlink, .copybtn, .back-to-top, .toctree-wrapper > p.caption,
+.spurlib-code, .spurlib-checks, .spurlib-explorer form, .spurlib-filter, details > summary,
+.onlyprint, #jb-print-docs-body, #jb-print-toc { display: none !important }
+html { font-size: 9.5pt !important }
+body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
+  display: block !important; max-width: none !important; width: auto !important; padding: 0 !important;
+  margin: 0 !important }
+h2, h3, h4 { break-after: avoid }
+figure, table, .spurlib-claim, .cell_output img { break-inside: avoid }
+figure img { max-width: 100%; max-height: 11cm }
+div.admonition, div.proof { break-inside: auto !important }
+pre { white-space: pre-wrap; font-size: 8.5pt }
+mjx-container { overflow: visible !important; font-size: 100% !important }
+.spurlib-contents { break-after: page }
+.spurlib-contents h2 { margin: 1em 0 0.2em; font-size: 12pt }
+.spurlib-contents a { display: flex; color: inherit; text-decoration: none }
+.spurlib-contents a span { flex: 1; border-bottom: 1px dotted; margin: 0 0.5em 0.3em }
+"""
+FOOTER = '<div style="width: 100%; text-align: center; font-size: 8pt"><span class="pageNumber"></span></div>'
+MARGIN = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
+CONTENTS = """([title, author, lines]) => {
+    document.querySelector('.spurlib-contents')?.remove();
+    const list = document.createElement('div');
+    list.className = 'spurlib-contents';
+    const row = ([name, text, page]) => name === null
+        ? `<h2>${text}</h2>` : `<a href="#document-chapters/${name}">${text}<span></span>${page}</a>`;
+    list.innerHTML = `<p style="font-size: 26pt">${title}</p><p>${author}</p>` + lines.map(row).join('');
+    document.querySelector('article').prepend(list);
+}"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A file server that does not log."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def lines(pages: dict[str, int]) -> list[tuple[str | None, str, str]]:
+    """Return the contents list: name, text and page of each chapter, and the parts, which have no name."""
+    number = contents()
+    found: list[tuple[str | None, str, str]] = []
+    for part in yaml.safe_load(read(ROOT / "_toc.yml"))["parts"]:
+        found.append((None, part["caption"], ""))
+        for entry in part["chapters"]:
+            name = Path(entry["file"]).name
+            if name in ON_SCREEN:
+                continue
+            title = f"{number[name]}. {titles()[name]}" if number[name] else titles()[name]
+            found.append((name, title, str(pages.get(titles()[name], ""))))
+    return found
+
+
+def starts(pdf: Path) -> dict[str, int]:
+    """Return the page on which each chapter starts, by its title, from the bookmarks."""
+    # Where a heading is broken into lines, the bookmark has no space.
+    reader, found = PdfReader(pdf), dict[str, int]()
+    wanted = {"".join(title.split()): title for title in titles().values()}
+
+    def look(items: list[Any]) -> None:
+        for item in items:
+            if isinstance(item, list):
+                look(item)
+            elif title := wanted.get("".join(str(item.title).split()).lstrip("0123456789.")):
+                found.setdefault(title, (reader.get_destination_page_number(item) or 0) + 1)
+
+    look(reader.outline)
+    return found
+
+
+def pdf() -> bool:
+    """Make the PDF; return True when all went well."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        print("Chromium is needed to print, and is not on the path.", file=sys.stderr)
+        return False
+    if not build():
+        return False
+    print("Laying out one long page", flush=True)
+    if (said := render("singlehtml", PRINT)) is not None:
+        print(said, file=sys.stderr)
+        return False
+    folder = PRINT / "_build" / "singlehtml"
+    # Sphinx addresses all that the page needs as if the page were at the top.
+    shutil.copy(folder / "chapters" / "index.html", folder / "book.html")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print("Printing", flush=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.set_default_timeout(0)
+        page.goto(f"http://127.0.0.1:{server.server_port}/book.html", wait_until="load")
+        page.evaluate("() => window.MathJax.startup.promise")
+        page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
+        for name in ON_SCREEN:
+            page.evaluate("id => document.getElementById(id).nextElementSibling.remove()", f"document-chapters/{name}")
+        page.add_style_tag(content=STYLE)
+        page.evaluate(
+            """() => document.querySelectorAll('[id^="document-chapters/"]').forEach(mark => {
+                mark.nextElementSibling.style.breakBefore = 'page' })"""
+        )
+        pages: dict[str, int] = {}
+        for _ in range(2):  # the second time with the numbers of the pages
+            page.evaluate(CONTENTS, [config()["title"], config()["author"], lines(pages)])
+            page.pdf(
+                path=OUT,
+                format="A4",
+                print_background=True,
+                margin=MARGIN,
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=FOOTER,
+                outline=True,
+                tagged=True,
+            )
+            pages = starts(OUT)
+        browser.close()
+    server.shutdown()
+    print(f"{OUT}: {len(PdfReader(OUT).pages)} pages")
+    return True
+
+
+if __name__ == "__main__":
+    any_terminal()
+    sys.exit(0 if pdf() else 1)
