@@ -30,6 +30,7 @@ from .execute import stored
 from .graph import DependencyGraph
 from .markup import TO_BE_CLAIMED, labels
 from .notebooks import path_of
+from .ratios import BenchmarkTable
 from .repository import published
 
 logger = logging.getLogger(__name__)
@@ -314,6 +315,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive and the hooks."""
     app.add_directive("claims-ledger", Ledger)
     app.add_directive("dependency-graph", DependencyGraph)
+    app.add_directive("benchmark-table", BenchmarkTable)
     register_plugin("sphinxcontrib.bibtex.style.referencing", "author_year_round", Round)
     app.connect("config-inited", address)
     app.connect("builder-inited", one_page)
