@@ -13,7 +13,7 @@ from .chapters import CHAPTERS, ROOT, contents, sources, titles
 from .markup import KINDS, TO_BE_CLAIMED, Directive, labels, parse
 
 REFERENCE = re.compile(r"\{prf:ref\}`(?:[^`<]*<)?([\w:-]+)>?`")
-STEP, ROW, LEFT = 122, 56, 420
+STEP, ROW, LEFT = 122, 56, 460
 """Pixels from one statement to the next, from one chapter to the next, and from the margin to the first statement."""
 
 

@@ -23,7 +23,7 @@ def table(about: dict[str, Any]) -> str:
     ]
     for row in about["rows"]:
         value = f"{1e-6 * row['spurlib']:.0f} MB" if row["unit"] == "bytes" else f"{row['spurlib']:.3g} s"
-        ratios = [f"{row[name]:.2g}" if row[name] else "" for name in ("over_peer", "over_base")]
+        ratios = [f"{row[name]:.3g}" if row[name] else "" for name in ("over_peer", "over_base")]
         lines.append(f"| {row['case']} | {row['peer'] or ''} | {value} | {' | '.join(ratios)} |")
     made = f"Measured with {versions} on {machine['num_cpu']} cores ({machine['cpu']})"
     return "\n".join([*lines, "", f"{made}; the earlier commit is `{about['base'][:7]}`."])

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from tools.chapters import executable, notebook, repository
+from tools.chapters import CHAPTERS, executable, notebook, repository
 from tools.markup import figure, labels
 from tools.notebooks import code_changed, differences, install_cell, load, path_of
 from tools.translate import NotTranslatableError, Translator
@@ -60,6 +60,12 @@ def _translate(text, bibliography, glued):
     return translator.text(text)
 
 
+def test_chapters_without_a_number_count_on():
+    """As Sphinx does: a second one has Figure 2, where chapters with numbers have Figure 1.1 and 2.1."""
+    figures = {name: f"```{{figure}} a.png\n:name: fig-{name}\n:alt: A\n```\n" for name in ("a", "b", "c")}
+    assert [label.number for label in labels(figures, {"a": None, "b": 1, "c": None})] == ["1", "1.1", "2"]
+
+
 @pytest.mark.parametrize("name", executable())
 def test_stored_notebook_is_that_of_its_chapter(name):
     assert differences(name, load(name)) == [], "run `make notebooks-text`, or `make notebooks`"
@@ -77,6 +83,10 @@ def test_stored_notebook_is_executed_and_shows_its_drawings(name):
         assert kinds or not figure(cell.metadata)
     assert cells[0].source == install_cell(name, repository())
     assert sum(len(cell.outputs) for cell in cells) > 0
+
+
+def test_no_notebook_is_left_of_a_chapter_that_is_gone():
+    assert sorted(path.stem for path in CHAPTERS.glob("*.ipynb")) == sorted(executable())
 
 
 def test_stored_drawings_are_small():

@@ -19,6 +19,6 @@ ROW = {
 def test_times_memory_and_ratios_are_shown():
     memory = ROW | {"unit": "bytes", "spurlib": 9e8, "peer": "numpy", "over_peer": 0.7}
     text = table(ABOUT | {"rows": [ROW, memory]})
-    assert "| Fit |  | 0.5 s |  | 2.3 |" in text
-    assert "| Fit | numpy | 900 MB | 0.7 | 2.3 |" in text
+    assert "| Fit |  | 0.5 s |  | 2.34 |" in text
+    assert "| Fit | numpy | 900 MB | 0.7 | 2.34 |" in text
     assert "numpy 2.4 on 2 cores (Some); the earlier commit is `0123456`" in text
