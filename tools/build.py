@@ -54,9 +54,10 @@ def build(fresh: bool = False) -> bool:
     return True
 
 
-def render(builder: str = "html", draft: Path = DRAFT) -> str | None:
+def render(builder: str = "html", draft: Path | None = None) -> str | None:
     """Let Jupyter Book make the pages in a draft; return what it says when something is wrong with them."""
     # Pages that were read are not read again, and their warnings not repeated; after a stop, some are not written.
+    draft = draft or DRAFT
     unfinished = draft / "unfinished"
     if unfinished.exists():
         shutil.rmtree(draft, ignore_errors=True)

@@ -28,6 +28,8 @@ from tools.repository import placeholder
 pytestmark = pytest.mark.timeout(1800)
 HTML = BUILD / "html"
 PAGES = [f"chapters/{name}.html" for name in contents()]
+LINKS = """() => [...document.querySelectorAll('a[href]')]
+    .map(link => link.href.baseVal ? new URL(link.href.baseVal, document.baseURI).href : link.href)"""
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -269,9 +271,7 @@ def test_every_button_has_a_name(visit):
 
 
 def test_every_link_leads_somewhere(visit):
-    links = visit.page.evaluate(
-        "() => [...document.querySelectorAll('a[href]')].map(link => link.href.baseVal ? new URL(link.href.baseVal, document.baseURI).href : link.href)"
-    )
+    links = visit.page.evaluate(LINKS)
     here = [urlsplit(link) for link in links if link.startswith(visit.address)]
     missing = {link.path for link in here if not (HTML / link.path.lstrip("/")).exists()}
     assert missing == set()
@@ -284,9 +284,7 @@ def test_every_link_leads_somewhere(visit):
 
 
 def test_links_to_the_repository_lead_to_files_once_it_has_an_address(visit):
-    links = visit.page.evaluate(
-        "() => [...document.querySelectorAll('a[href]')].map(link => link.href.baseVal ? new URL(link.href.baseVal, document.baseURI).href : link.href)"
-    )
+    links = visit.page.evaluate(LINKS)
     slug = urlsplit(repository()).path.strip("/")
     pattern = re.compile(rf"(?:{slug}/(?:blob|edit)/main/|{slug}/main\?urlpath=lab/tree/)([\w./-]+)")
     files = [found[1] for link in links if (found := pattern.search(link))]
