@@ -1,4 +1,4 @@
-"""Directive ``benchmark-table``: the ratios that the last run of the benchmarks wrote."""
+"""Directive ``benchmark-table``: the ratios in ``bench/ratios.json``, where a run of the benchmarks writes them."""
 
 from __future__ import annotations
 
