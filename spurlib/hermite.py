@@ -94,8 +94,8 @@ def hermite_coefficients(
     Examples
     --------
     >>> import numpy as np
-    >>> hermite_coefficients(np.abs, 2, kinks=[0]).round(4)
-    array([0.7979, 0.    , 0.5642])
+    >>> hermite_coefficients(lambda u: np.maximum(u, 0), 2, kinks=[0]).round(4)
+    array([0.3989, 0.5   , 0.2821])
     """
     order = integer(order, "order", least=0)
     at = _kinks(f, kinks)
