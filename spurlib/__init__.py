@@ -12,11 +12,26 @@ _HOME = {
     "activations": ("Activation", "activation", "activation_names"),
     "features": ("RandomFeatures", "TangentFeatures"),
     "gradients": ("EmpiricalTangent",),
-    "kernels": ("InfiniteWidth",),
-    "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
+    "kernels": ("InfiniteWidth", "InnerProductKernel", "KernelNumbers"),
+    "evaluation": ("Evaluation",),
+    "filters": ("FilteredSolve",),
+    "interpolation": ("Interpolator", "SingularKernelError", "Solve"),
     "nesting": ("Nested", "nested"),
     "scikit_learn": ("KernelInterpolator",),
-    "theory": ("Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"),
+    "theory": (
+        "CorrelatedPrediction",
+        "Prediction",
+        "Regime",
+        "gamma_filter",
+        "gamma_kernel",
+        "gamma_ntk",
+        "gamma_rf",
+        "gamma_rf_bound",
+        "predict_accuracy",
+        "predict_correlated",
+        "predict_filter",
+        "regime",
+    ),
     "data": (
         "Concentration",
         "DataNotAvailableError",
@@ -44,8 +59,8 @@ _HOME = {
 }
 """The public names of each module; ``__init__.pyi`` repeats them for editors and type checkers."""
 
-_ROOMS = ("activations", "book", "data", "experiments", "features", "gradients", "hermite", "interpolation", "kernels")
-_ROOMS += ("nesting", "networks", "privacy", "theory")
+_ROOMS = ("activations", "book", "data", "experiments", "features", "filters", "gradients", "hermite", "interpolation")
+_ROOMS += ("kernels", "nesting", "networks", "privacy", "theory")
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE)
 

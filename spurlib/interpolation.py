@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +11,10 @@ import torch
 
 from ._checks import Array, like, number, precision, tensor
 from ._cholesky import SingularKernelError, System, invert, listed, silent
+from .evaluation import Evaluation, Fit, checked_labels, same_rows
+from .filters import FilteredSolve
 
-__all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve"]
-
-_ROWS = 2**26  # entries of kernel rows that are asked for at a time: half a gigabyte
+__all__ = ["Interpolator", "Kernel", "SingularKernelError", "Solve"]
 
 
 class Kernel(Protocol):
@@ -29,104 +28,6 @@ class Kernel(Protocol):
 
     def gram(self, A: Array, B: Array, /) -> Array:
         """Kernel matrix of the rows of `A` with the rows of `B`, shape (len(A), len(B))."""
-
-
-class Evaluation:
-    r"""Predictions, alignments and stabilities at queries, all from one kernel matrix of queries and samples.
-
-    `Interpolator.at` and `Solve.at` make it. Each attribute is computed when it is first read, and kept. The kernel
-    rows of the queries are computed once and kept where they take at most half a gigabyte. Those of more queries are
-    computed in pieces and dropped: once for all of ``predictions``, ``own`` and ``own_stability``, and once more for
-    ``alignment``. Queries must not be changed before the last attribute is read.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> at = Solve(np.array([[2.0, 1.0], [1.0, 2.0]]), [1.0, -1.0]).at(np.array([[1.0, 0.5], [0.5, 1.0]]))
-    >>> at.predictions.round(9), at.own.round(9), at.own_stability.round(9)
-    (array([ 0.5, -0.5]), array([0.5, 0.5]), array([ 0.75, -0.75]))
-    """
-
-    def __init__(self, solve: Solve, Q: Array, rows: Callable[[Array], torch.Tensor], kind: Array):
-        self._solve, self._Q, self._ask, self._kind = solve, Q, rows, kind
-
-    @cached_property
-    def _all_rows(self) -> torch.Tensor:
-        return self._ask(self._Q)
-
-    def _pieces(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The kernel rows: all of them, which are kept, or in pieces, which are not."""
-        step = max(1, _ROWS // len(self._solve.g))
-        if len(self._Q) <= step:
-            yield slice(None), self._all_rows
-            return
-        for start in range(0, len(self._Q), step):
-            part = slice(start, start + step)
-            yield part, self._ask(self._Q[part])
-
-    @cached_property
-    def _pass(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Predictions and, of as many queries as samples, own alignments: what one pass over the rows gives."""
-        solve, q = self._solve, len(self._Q)
-        predictions = solve.g.new_empty(q, *solve.g.shape[1:])
-        own = solve.g.new_empty(q) if q == len(solve.g) else None
-        for part, rows in self._pieces():
-            predictions[part] = rows @ solve.coefficients
-            if own is not None:
-                own[part] = torch.einsum("ij,ij->i", rows, solve._inverse[part])
-        return predictions, own
-
-    @cached_property
-    def _alignment(self) -> torch.Tensor:
-        F = self._solve.g.new_empty(len(self._Q), len(self._solve.g))
-        for part, rows in self._pieces():
-            torch.mm(rows, self._solve._inverse, out=F[part])
-        return F
-
-    @property
-    def _own(self) -> torch.Tensor:
-        own = self._pass[1]
-        if own is None:
-            raise ValueError(
-                "own pairs query i with training sample i: "
-                f"there must be {len(self._solve.g)} queries, got {len(self._Q)}"
-            )
-        return own
-
-    @cached_property
-    def predictions(self) -> Array:
-        """Predictions f(z), shape (q,), or (q, outputs) of labels with columns; the kind of the queries."""
-        return like(self._pass[0], self._kind)
-
-    @cached_property
-    def alignment(self) -> Array:
-        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); the kind of the queries."""
-        return like(self._alignment, self._kind)
-
-    @cached_property
-    def stability(self) -> Array:
-        """Changes f(z) - f_{-i}(z) when sample i is left out, for every ridge; the kind of the queries.
-
-        Shape (q, n), or (q, n, outputs) of labels with columns.
-        """
-        return like(_times(self._alignment, self._solve._residuals), self._kind)
-
-    @cached_property
-    def own(self) -> Array:
-        """Alignments F(q_i, z_i) of query i with sample i, shape (n,), for as many queries as samples.
-
-        They take O(n^2) operations beside the kernel rows, while the diagonal of ``alignment`` takes O(n^3). With the
-        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` when q is not n.
-        """
-        return like(self._own, self._kind)
-
-    @cached_property
-    def own_stability(self) -> Array:
-        """Changes f(q_i) - f_{-i}(q_i), shape (n,) or (n, outputs), for as many queries as samples.
-
-        O(n^2) operations beside the kernel rows. A ``ValueError`` when q is not n.
-        """
-        return like(_times(self._own, self._solve._residuals), self._kind)
 
 
 class Solve:
@@ -218,10 +119,12 @@ class Solve:
         y = torch.linalg.solve_triangular(A, self.g.view(len(A), -1), upper=False)
         self.coefficients = torch.linalg.solve_triangular(A.T, y, upper=True).view(self.g.shape)
         invert(A, tell)
-        self._inverse, self._diagonal = A, A.diagonal().clone()
+        self._diagonal = A.diagonal().clone()
         system.refuse_singular(self._diagonal)
         if not torch.isfinite(self.coefficients).all():
             raise ValueError("g is too large for K: the coefficients overflow float64")
+        self._residuals = self.coefficients / self._diagonal.view(-1, *[1] * (self.g.ndim - 1))
+        self.fit = Fit(self.g, self.coefficients, A, self._residuals)
 
     def at(self, rows: Array) -> Evaluation:
         """Predictions, alignments and stabilities at queries, from their kernel rows.
@@ -237,7 +140,9 @@ class Solve:
             ``.predictions``, ``.alignment``, ``.stability``; of the rows of n queries, ``.own`` and
             ``.own_stability``.
         """
-        return Evaluation(self, tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device), _same, rows)
+        return Evaluation(
+            self.fit, tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device), same_rows, rows
+        )
 
     def predict(self, rows: Array) -> Array:
         """Predictions f(z) at queries, from their kernel rows.
@@ -284,11 +189,6 @@ class Solve:
         return self.at(rows).stability
 
     @property
-    def _residuals(self) -> torch.Tensor:
-        residuals: torch.Tensor = self.coefficients / self._diagonal.view(-1, *[1] * (self.g.ndim - 1))
-        return residuals
-
-    @property
     def loo_residuals(self) -> Array:
         """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,) or (n, outputs), the kind of the labels."""
         return like(self._residuals, self._kind)
@@ -318,12 +218,15 @@ class Interpolator:
         Training labels; several columns are several regressions with one kernel.
     ridge : float
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
+    filter : Filter or callable, optional
+        A function of the eigenvalues of the kernel matrix, such as ``filters.flow(2.0)``, in the place of the ridge.
+        The fit then is `FilteredSolve`, by one eigendecomposition.
     progress : bool or callable
         As for `Solve`, of the fit that follows the kernel matrix.
 
     Attributes
     ----------
-    solve : Solve
+    solve : Solve or FilteredSolve
         What takes kernel rows in place of queries.
     K : tensor, shape (n, n)
         The kernel matrix, computed anew at each access: the fit overwrites it.
@@ -360,6 +263,7 @@ class Interpolator:
         g: Array,
         *,
         ridge: float = 0.0,
+        filter: Any = None,
         progress: bool | Callable[[float], object] = False,
     ):
         gram = getattr(kernel, "gram", None)
@@ -375,12 +279,18 @@ class Interpolator:
         _reporter(progress)
         dtype = getattr(kernel, "dtype", None)
         dtype = None if dtype is None else precision(dtype, "kernel.dtype")
-        if ridge == 0:
+        if filter is not None and ridge:
+            raise ValueError("filter takes the place of the ridge: give one of them")
+        if ridge == 0 and filter is None:
             _refuse_too_many(n, getattr(kernel, "n_features", None))
             _refuse_equal(z)
         self.kernel, self._kernel = kernel, gram
         self.Z: Array = Z.detach().clone() if isinstance(Z, torch.Tensor) else np.array(Z)
-        self.solve = Solve(self._gram(), g, ridge=ridge, dtype=dtype, overwrite=True, progress=progress)
+        self.solve: Solve | FilteredSolve
+        if filter is None:
+            self.solve = Solve(self._gram(), g, ridge=ridge, dtype=dtype, overwrite=True, progress=progress)
+        else:
+            self.solve = FilteredSolve(self._gram(), g, filter)
         self.g, self.ridge, self.coefficients = self.solve.g, ridge, self.solve.coefficients
 
     @staticmethod
@@ -410,6 +320,38 @@ class Interpolator:
             As for `Solve`.
         """
         return Solve(K, g, ridge=ridge, dtype=dtype, overwrite=overwrite, progress=progress)
+
+    def filtered(self, filter: Any) -> Interpolator:
+        """The same kernel, samples and labels with another filter, from the same eigenvectors.
+
+        Parameters
+        ----------
+        filter : Filter or callable
+            A function of the eigenvalues, such as ``filters.flow(2.0)``.
+
+        Returns
+        -------
+        Interpolator
+
+        Raises
+        ------
+        ValueError
+            This one was fitted without a filter; or a filter that is not finite on the spectrum.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from spurlib import InfiniteWidth, filters
+        >>> early = Interpolator(InfiniteWidth("relu"), np.eye(3), [1.0, -1.0, 1.0], filter=filters.flow(0.1))
+        >>> early.predict(np.eye(3)[:1]).round(4), early.filtered(filters.ridge(0.0)).predict(np.eye(3)[:1]).round(4)
+        (array([0.0155]), array([1.]))
+        """
+        if not isinstance(self.solve, FilteredSolve):
+            raise ValueError("filtered needs a fit with a filter: Interpolator(kernel, Z, g, filter=...)")
+        out = Interpolator.__new__(Interpolator)
+        vars(out).update(vars(self), solve=self.solve.filtered(filter))
+        out.coefficients = out.solve.coefficients
+        return out
 
     def _ask(self, A: Array) -> Array:
         return self._kernel(A, self.Z)
@@ -445,7 +387,7 @@ class Interpolator:
             ``.predictions``, ``.alignment``, ``.stability``; of n queries, ``.own`` and ``.own_stability``.
         """
         tensor(Q, "Q", ndim=2, columns=self._d)
-        return Evaluation(self.solve, Q if isinstance(Q, torch.Tensor) else np.asarray(Q), self._rows, Q)
+        return Evaluation(self.solve.fit, Q if isinstance(Q, torch.Tensor) else np.asarray(Q), self._rows, Q)
 
     def predict(self, Q: Array) -> Array:
         """Predictions f(z) at the rows of `Q`.
@@ -494,7 +436,7 @@ class Interpolator:
     @property
     def loo_residuals(self) -> Array:
         """Leave-one-out residuals g_i - f_{-i}(z_i), shape (n,) or (n, outputs), the kind of the labels."""
-        return self.solve.loo_residuals
+        return self._by_ridge.loo_residuals
 
     @property
     def perp_norms(self) -> Array:
@@ -502,16 +444,13 @@ class Interpolator:
 
         Shape (n,), the kind of the labels; with a ridge, 1 / [(K + ridge I)^{-1}]_ii.
         """
-        return self.solve.perp_norms
+        return self._by_ridge.perp_norms
 
-
-def _same(rows: torch.Tensor) -> torch.Tensor:
-    return rows
-
-
-def _times(F: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
-    """Alignments, whose last axis is the sample, times its residual, or its residuals of all outputs."""
-    return F * residuals if residuals.ndim == 1 else F[..., None] * residuals
+    @property
+    def _by_ridge(self) -> Solve:
+        if isinstance(self.solve, FilteredSolve):
+            raise ValueError("leaving a sample out has a closed form for a ridge only, not for a filter")
+        return self.solve
 
 
 def _reporter(progress: Any) -> Callable[[float], object]:
@@ -540,11 +479,3 @@ def _refuse_equal(z: torch.Tensor) -> None:
     rows = (counts[group] > 1).nonzero().flatten().tolist()
     if rows:
         raise SingularKernelError(f"Z holds equal samples: rows {listed(rows)}. Drop them, or use ridge > 0", rows)
-
-
-def checked_labels(g: Array, n: int) -> torch.Tensor:
-    """Return the labels of n samples, in one or several columns, as a float64 tensor."""
-    labels = tensor(g, "g", ndim=(1, 2))
-    if len(labels) != n:
-        raise ValueError(f"g must have one label a sample: {n} samples, {len(labels)} labels")
-    return labels

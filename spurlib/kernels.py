@@ -1,63 +1,79 @@
-"""Kernels of infinite width: what the kernels of random and tangent features become, divided by the width k."""
+"""Kernels of infinite width and any depth, and kernels that are functions of the inner product."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from itertools import islice
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 
-from ._checks import Array, choice, finite, like, tensor
-from ._quadrature import converged, half_gaussian, recurrence, values_of
-from .activations import Activation, activation, activation_names
-from .hermite import gaussian_expectation
+from ._checks import Array, choice, finite, integer, like, number, numbers, plain, positive, tensor
+from ._duals import Expectation, closed_form, expectation, second_moments
+from .activations import Activation, activation
 
-__all__ = ["InfiniteWidth"]
+__all__ = ["InfiniteWidth", "InnerProductKernel", "KernelNumbers"]
 
 _TILE = 256  # rows and columns computed at a time: the passes over a tile stay in the cache
-_ORDERS = (16, 32, 64, 128, 256, 512)  # at which a Hermite series is cut
-_REST = 1e-11  # what a cut may leave, relative to the second moments
-_CUTS = (8.5, 12.75, 17.0, 25.5, 34.0)  # of the plane: beyond the first the Gaussian weight is below 1e-16
-_STEPS = np.r_[0, np.outer([-1, 1], 16.0 ** -np.arange(1, 5)).ravel()]  # about a kink, where f may be like |x|^0.5
-_POINTS = 2**16  # of a quadrature, at a time: they stay in the cache
+_HOMOGENEOUS = ("relu", "leaky_relu", "abs")  # of the library's own: f(s u) = s f(u) for s > 0
+_DEGREES = (16, 32, 64, 128)  # of the interpolation of a kernel on a sphere
+_ROUND = 1e-12  # relative: what counts as rounding of a norm
 
 
 class InfiniteWidth:
-    r"""The kernel of random or tangent features in the limit of infinite width, divided by the width.
+    r"""The kernel of random or tangent features in the limit of infinite width, divided by the width, for any depth.
 
     Parameters
     ----------
     act : str or Activation
         The activation :math:`\varphi`; ``kind="ntk"`` asks for its derivative.
     kind : {"rf", "ntk"}
-        The limit of `RandomFeatures` or of `TangentFeatures`.
+        Features of the last hidden layer, whose limit is the NNGP kernel; or the gradient, whose limit is the neural
+        tangent kernel. At depth one the limits of `RandomFeatures` and of `TangentFeatures`.
+    depth : int
+        Number L of hidden layers.
+    layers : {"hidden", "all", "last"}
+        For ``kind="ntk"``: the layers whose weights are differentiated: the hidden ones, all (with the output layer),
+        or the last hidden one. At depth one the first and the last are the tangent features of the book.
+    weight_variance, bias_variance : float
+        :math:`\sigma_w^2 > 0` and :math:`\sigma_b^2 \ge 0` of the hidden layers. The output layer has weights of
+        variance one and no bias.
 
     Raises
     ------
     ValueError
-        An unknown activation or kind; tangent features of an activation without derivative.
+        An unknown activation, kind or choice of layers; a depth below 1; a variance out of range; tangent features of
+        an activation without derivative.
 
     Notes
     -----
-    For rows a, b of dimension d and a weight vector :math:`v \sim N(0, I / d)`, ``gram(A, B) / k`` tends to
+    With :math:`\Sigma^1(a, b) = \sigma_w^2\, a \cdot b / d + \sigma_b^2` and, for (u, v) Gaussian with the covariance
+    that :math:`\Sigma^l` gives to a and b,
 
-    - random features: :math:`E[\varphi(v \cdot a)\, \varphi(v \cdot b)]`;
-    - tangent features: :math:`(a \cdot b)\, E[\varphi'(v \cdot a)\, \varphi'(v \cdot b)]`.
+    - :math:`\Sigma^{l+1} = \sigma_w^2\, E[\varphi(u) \varphi(v)] + \sigma_b^2`,
+      :math:`\dot\Sigma^l = E[\varphi'(u) \varphi'(v)]`,
+    - :math:`\Theta^1 = \Sigma^1`, :math:`\Theta^{l+1} = \Sigma^{l+1} + \sigma_w^2\, \Theta^l \dot\Sigma^l`,
 
-    Both expectations are :math:`E[f(s u) f(t v)]` with :math:`s = |a| / \sqrt d`, :math:`t = |b| / \sqrt d` and (u, v)
-    Gaussian with the correlation :math:`\rho = a \cdot b / (|a| |b|)`. They have closed forms for relu, leaky_relu,
-    abs and step (Cho and Saul, 2009), for erf (Williams, 1997), and for sin and cos, and are polynomials for sums of
-    Hermite polynomials. Other activations go by the series :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with
-    :math:`\mu_l(s) = E[f(s u) h_l(u)]`, cut where what remains is below 1e-11 of the second moments, and by quadrature
-    in the plane for pairs so nearly parallel that 512 terms do not suffice: they take milliseconds each.
+    the kernel is :math:`E[\varphi(u) \varphi(v)]` at l = L for ``"rf"``; for ``"ntk"`` it is
+    :math:`d\, \Theta^L \dot\Sigma^L`, with :math:`\Sigma^L` in the place of :math:`\Theta^L` for the last layer alone,
+    and with :math:`d\, E[\varphi(u) \varphi(v)]` added for all layers. The factor d is that of `TangentFeatures`, whose
+    weights have variance 1 / d. Biases are differentiated too (Lee et al. 2018, Jacot et al. 2018).
 
-    The error is below 1e-8 of the root of :math:`E[f(s u)^2] E[f(t v)^2]`. Closed forms take any scales s and t. Of the
-    others, tanh serves nearly parallel pairs up to scales of 25, other pairs up to 200, and exp all up to 12; what does
-    not settle, or is beyond float64, is refused.
+    The expectations are :math:`E[f(s u) f(t v)]` with scales s and t and correlated standard Gaussian (u, v). They have
+    closed forms for relu, leaky_relu, abs and step (Cho and Saul, 2009), for erf (Williams, 1997), and for sin and cos,
+    and are polynomials for sums of Hermite polynomials. Other activations go by the series
+    :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with :math:`\mu_l(s) = E[f(s u) h_l(u)]`, cut where what remains is below
+    1e-11 of the second moments, and by quadrature in the plane for pairs so nearly parallel that 512 terms do not
+    suffice: they take milliseconds each. Where a kernel is a function of the angle alone, as for samples of equal norms
+    and for homogeneous activations without bias, it is interpolated in the angle by Chebyshev polynomials, to 1e-12, if
+    that is less work.
+
+    The error is below 1e-8 of the root of the product of k(a, a) and k(b, b). Closed forms take any scales s and t. Of
+    the others, tanh serves nearly parallel pairs up to scales of 25, other pairs up to 200, and exp all up to 12; what
+    does not settle, or is beyond float64, is refused.
 
     Examples
     --------
@@ -66,18 +82,37 @@ class InfiniteWidth:
     >>> InfiniteWidth("relu").gram(A).round(4)
     array([[0.5   , 0.1592],
            [0.1592, 0.5   ]])
+    >>> InfiniteWidth("relu", depth=3, weight_variance=2).gram(A).round(4)
+    array([[0.5   , 0.3098],
+           [0.3098, 0.5   ]])
     """
 
-    def __init__(self, act: str | Activation, kind: str = "rf"):
+    def __init__(
+        self,
+        act: str | Activation,
+        kind: str = "rf",
+        *,
+        depth: int = 1,
+        layers: str = "hidden",
+        weight_variance: float = 1.0,
+        bias_variance: float = 0.0,
+    ):
         self.activation = activation(act)
         self.kind = choice(kind, "kind", ("rf", "ntk"))
-        name = self.activation.name
-        known = name in activation_names() and activation(name) is self.activation
-        self._f = self.activation if kind == "rf" else self.activation.derivative
-        self._closed = _CLOSED.get((name, kind)) if known else None
+        self.depth = positive(depth, "depth")
+        self.layers = choice(layers, "layers", ("hidden", "all", "last"))
+        if kind == "rf" and layers != "hidden":
+            raise ValueError("layers chooses what is differentiated: it goes with kind='ntk' only")
+        self.weight_variance = number(weight_variance, "weight_variance", above=0.0)
+        self.bias_variance = number(bias_variance, "bias_variance", least=0.0)
+        if kind == "ntk":
+            _ = self.activation.derivative
 
     def __repr__(self) -> str:
-        return f"InfiniteWidth({self.activation.name!r}, kind={self.kind!r})"
+        given = {"depth": (self.depth, 1), "layers": (self.layers, "hidden")}
+        given |= {"weight_variance": (self.weight_variance, 1.0), "bias_variance": (self.bias_variance, 0.0)}
+        others = "".join(f", {name}={value!r}" for name, (value, default) in given.items() if value != default)
+        return f"InfiniteWidth({self.activation.name!r}, kind={self.kind!r}{others})"
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
         """Limit of ``gram(A, B) / k``.
@@ -101,35 +136,117 @@ class InfiniteWidth:
             settle, at the scale ``|a| / sqrt(d)`` of some row: a kink that is not declared, or rows much longer than
             sqrt(d); a kernel beyond float64.
         """
-        device = A.device if isinstance(A, torch.Tensor) else torch.device("cpu")
-        a = tensor(A, "A", ndim=2, device=device)
-        d = a.shape[1]
-        s, a = _polar(a, "A")
-        if B is None or B is A:
-            t, b, symmetric = s, a, True
-        else:
-            t, b = _polar(tensor(B, "B", ndim=2, columns=d, device=device), "B")
-            symmetric = False
-        if self._closed:
-            expectation = _exact(self._closed, self._f, s, t)
-        elif self._f.polynomial is not None:
-            expectation = _polynomial(self._f.polynomial, s, t)
-        else:
-            expectation = _series(self._f, s, t)
+        s, a, t, b, symmetric = _pairs(A, B)
+        kernel = self._on_angles(s, t) or self._by_layers(s, t)
+        factor = a.shape[1] if self.kind == "ntk" else 1
         out = a.new_empty(len(a), len(b))
-        for top in range(0, len(a), _TILE):
-            for left in range(0, len(b), _TILE):
-                i, j = slice(top, top + _TILE), slice(left, left + _TILE)
-                if symmetric and left < top:
-                    out[i, j] = out[j, i].T
-                    continue
-                rho = _correlations(a[i], b[j])
-                out[i, j] = expectation(i, j, rho)
-                if self.kind == "ntk":
-                    out[i, j] *= d * s[i, None] * t[j] * rho
+        for i, j in _tiles(len(a), len(b)):
+            if symmetric and j.start < i.start:
+                out[i, j] = out[j, i].T
+            else:
+                torch.mul(kernel(i, j, _correlations(a[i], b[j])), factor, out=out[i, j])
         if not finite(out):
             raise ValueError(f"A or B has rows so long that the kernel of {self.activation.name!r} is beyond float64")
         return like(out, A)
+
+    def _by_layers(self, s: torch.Tensor, t: torch.Tensor) -> Expectation:
+        """The kernel, without the factor d, on a tile: layer after layer."""
+        act, w, b, tangent = self.activation, self.weight_variance, self.bias_variance, self.kind == "ntk"
+        rows, columns, values, slopes = [(w * s**2 + b).sqrt()], [(w * t**2 + b).sqrt()], [], []
+        for _ in range(self.depth):
+            p, q = rows[-1], columns[-1]
+            values.append(expectation(act, p, q))
+            slopes.append(expectation(act, p, q, slope=True) if tangent else values[-1])
+            if len(values) < self.depth:
+                rows.append((w * second_moments(act, p) + b).sqrt())
+                columns.append((w * second_moments(act, q) + b).sqrt())
+
+        def kernel(i: slice, j: slice, rho: torch.Tensor) -> torch.Tensor:
+            equal = (rho == 1) & (s[i, None] == t[j])  # they stay equal
+            if b:
+                rho = _divided((s[i, None] * t[j] * w).mul_(rho).add_(b), rows[0][i, None] * columns[0][j], equal)
+            theta = (rows[0][i, None] * columns[0][j]).mul_(rho) if tangent else rho
+            for layer in range(self.depth - 1):
+                value = values[layer](i, j, rho).mul_(w).add_(b)
+                if tangent and self.layers != "last":
+                    theta.mul_(slopes[layer](i, j, rho)).mul_(w).add_(value)
+                elif tangent:
+                    theta.copy_(value)
+                rho = _divided(value, rows[layer + 1][i, None] * columns[layer + 1][j], equal)
+            if not tangent:
+                return values[-1](i, j, rho)
+            theta.mul_(slopes[-1](i, j, rho))
+            return theta.add_(values[-1](i, j, rho)) if self.layers == "all" else theta
+
+        return kernel
+
+    def _on_angles(self, s: torch.Tensor, t: torch.Tensor) -> Expectation | None:
+        """The same, interpolated in the angle, where it is a function of this alone and that is less work."""
+        if self.depth == 1 and (closed_form(self.activation) or self.activation.polynomial is not None):
+            return None
+        homogeneous = closed_form(self.activation) and self.activation.name in _HOMOGENEOUS and not self.bias_variance
+        both = torch.cat([s, t])
+        if homogeneous:
+            one = s.new_ones(1)
+        elif float(both.max() - both.min()) <= _ROUND * float(both.max()):
+            one = s[:1]
+        else:
+            return None
+        c = self._chebyshev(one)
+        if c is None:
+            return None
+
+        def kernel(i: slice, j: slice, rho: torch.Tensor) -> torch.Tensor:
+            out = _clenshaw(c, rho.acos().mul_(2 / math.pi).sub_(1))
+            return out.mul_(s[i, None]).mul_(t[j]) if homogeneous else out
+
+        return kernel
+
+    def _chebyshev(self, one: torch.Tensor) -> list[float] | None:
+        """Coefficients in x of the kernel of two samples of the scale `one`, at the angle pi (1 + x) / 2."""
+        for degree in _DEGREES:
+            x = chebyshev.chebpts1(degree + 1)
+            rho = torch.from_numpy(np.cos(np.pi * (1 + x) / 2)).to(one.device)[None]
+            kernel = self._by_layers(one, one.expand(degree + 1).contiguous())
+            values = kernel(slice(0, 1), slice(0, degree + 1), rho)[0].cpu().numpy()
+            c = chebyshev.chebfit(x, values, degree)
+            if np.abs(c[-3:]).max() <= 1e-13 * np.abs(c).max():
+                return [float(value) for value in c]
+        return None
+
+
+def _clenshaw(c: list[float], x: torch.Tensor) -> torch.Tensor:
+    """Sum of c_l T_l(x)."""
+    above, total = torch.zeros_like(x), torch.full_like(x, c[-1])
+    twice = 2 * x
+    for value in c[-2:0:-1]:
+        above.neg_().addcmul_(twice, total).add_(value)
+        above, total = total, above
+    return above.neg_().addcmul_(x, total).add_(c[0])
+
+
+def _divided(value: torch.Tensor, scales: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
+    """Correlations from covariances, in place; zero where a scale is."""
+    return value.div_(scales).nan_to_num_(nan=0.0).clamp_(-1, 1).masked_fill_(equal, 1.0)
+
+
+def _pairs(A: Array, B: Array | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
+    """Scales and directions of the rows of both, checked, and whether they are the same."""
+    device = A.device if isinstance(A, torch.Tensor) else torch.device("cpu")
+    a = tensor(A, "A", ndim=2, device=device)
+    d = a.shape[1]
+    s, a = _polar(a, "A")
+    if B is None or B is A:
+        return s, a, s, a, True
+    return s, a, *_polar(tensor(B, "B", ndim=2, columns=d, device=device), "B"), False
+
+
+def _tiles(n: int, m: int) -> list[tuple[slice, slice]]:
+    return [
+        (slice(i, min(i + _TILE, n)), slice(j, min(j + _TILE, m)))
+        for i in range(0, n, _TILE)
+        for j in range(0, m, _TILE)
+    ]
 
 
 def _polar(x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,268 +266,251 @@ def _correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return rho.clamp_(-1, 1)
 
 
-def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """For f(x) = p x + q |x|."""
-    plus, minus = f(np.array([1.0, -1.0]))
-    p, q = (plus - minus) / 2, (plus + minus) / 2
-    folded = (1 - rho * rho).sqrt_().addcmul_(rho, rho.asin()).mul_(2 / np.pi * q**2)
-    return folded.add_(rho, alpha=p**2).mul_(s).mul_(t)
+@dataclass(frozen=True)
+class KernelNumbers:
+    r"""What the feature alignment depends on, of a kernel :math:`\kappa(z \cdot z' / d)` on the sphere.
 
-
-def _two_valued(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """For f(x) = p + q sign(x); f(0) may be another value."""
-    at_zero, plus, minus = f(np.array([0.0, 1.0, -1.0]))
-    p, q = (plus + minus) / 2, (plus - minus) / 2
-    ps, pt = (torch.full_like(x, p).masked_fill_(x == 0, at_zero) for x in (s, t))
-    return rho.asin().mul_(2 / np.pi * q**2).mul_(s > 0).mul_(t > 0).addcmul_(ps, pt)
-
-
-def _erf(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    product = (s / (0.5 + s**2).sqrt()) * (t / (0.5 + t**2).sqrt())
-    return product.mul_(rho).clamp_(-1, 1).asin_().mul_(2 / np.pi)
-
-
-def _erf_slope(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    a, b = 2 * s**2, 2 * t**2  # (1 + a) (1 + b) - a b rho^2, without its cancellation
-    return (1 - rho * rho).mul_(a).mul_(b).add_(1 + a).add_(b).rsqrt_().mul_(4 / np.pi)
-
-
-def _cos(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor, sign: int = 1) -> torch.Tensor:
-    """Mean of E[cos(s u - t v)] and, with the sign, E[cos(s u + t v)]: nothing overflows."""
-    apart, product = -((s - t) ** 2) / 2, s * t
-    difference, total = (product * (rho - 1)).add_(apart).exp_(), (product * (-1 - rho)).add_(apart).exp_()
-    return difference.add_(total, alpha=sign).div_(2)
-
-
-_sin = partial(_cos, sign=-1)
-
-_CLOSED: dict[tuple[str, str], Callable[..., torch.Tensor]] = {
-    ("relu", "rf"): _homogeneous,
-    ("leaky_relu", "rf"): _homogeneous,
-    ("abs", "rf"): _homogeneous,
-    ("step", "rf"): _two_valued,
-    ("relu", "ntk"): _two_valued,
-    ("leaky_relu", "ntk"): _two_valued,
-    ("abs", "ntk"): _two_valued,
-    ("erf", "rf"): _erf,
-    ("erf", "ntk"): _erf_slope,
-    ("sin", "rf"): _sin,
-    ("sin", "ntk"): _cos,
-    ("cos", "rf"): _cos,
-    ("cos", "ntk"): _sin,
-}
-
-
-_Expectation = Callable[[slice, slice, torch.Tensor], torch.Tensor]
-"""E[f(s u) f(t v)] on a tile: of its rows, its columns and its correlations."""
-
-
-def _exact(closed: Callable[..., torch.Tensor], f: Activation, s: torch.Tensor, t: torch.Tensor) -> _Expectation:
-    return lambda i, j, rho: closed(f, s[i, None], t[j], rho)
-
-
-def _polynomial(c: Sequence[float], s: torch.Tensor, t: torch.Tensor) -> _Expectation:
-    """For sums of Hermite polynomials: the series ends at their degree."""
-    mu, nu = _scaled(c, s), _scaled(c, t)
-    return lambda i, j, rho: _horner(mu[:, i, None], nu[:, None, j], rho)
-
-
-def _scaled(c: Sequence[float], s: torch.Tensor) -> torch.Tensor:
-    r"""Hermite coefficients of f(s u), shape (L + 1, n), from the coefficients c of f.
-
-    That of degree m in :math:`h_{m+2j}(s u)` is
-    :math:`s^m (s^2 - 1)^j \sqrt{(m + 2j)! / m!} / (2^j j!)`.
+    Attributes
+    ----------
+    a0, a1 : float
+        :math:`\kappa(0)` and :math:`\kappa'(0)`.
+    c : float
+        :math:`\kappa(1) - a_0 - a_1`, the energy of the degrees from two on.
+    c_alpha : float or ndarray
+        :math:`\kappa(\alpha) - a_0 - a_1 \alpha`, of the shape of alpha.
+    a2 : float
+        :math:`\kappa''(0) / 2`.
     """
-    rows = []
-    for m in range(len(c)):
-        ways, row = 1.0, torch.zeros_like(s)
-        for j, degree in enumerate(range(m, len(c), 2)):
-            ways *= math.sqrt(degree * (degree - 1)) / (2 * j) if j else 1.0
-            if c[degree]:
-                row += c[degree] * ways * (s**2 - 1) ** j
-        rows.append(row * s**m)
-    return torch.stack(rows)
+
+    a0: float
+    a1: float
+    c: float
+    c_alpha: Any
+    a2: float
 
 
-def _series(f: Activation, s: torch.Tensor, t: torch.Tensor) -> _Expectation:
-    """For any f: the Hermite series, at the order that a tile's correlations ask for."""
-    scales = torch.cat([s, t]).cpu().numpy()
+class InnerProductKernel:
+    r"""A kernel that is a function of the inner product, :math:`k(z, z') = \kappa(z \cdot z' / d)`.
 
-    @cache
-    def cut(order: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
-        """Coefficients at the scales s and t, second moments at s, and the |rho| up to which the order suffices."""
-        mu, energy = _coefficients(f, scales, order)
-        rest = float(((energy - (mu**2).sum(axis=0)) / np.where(energy > 0, energy, 1.0)).max())
-        radius = (_REST / rest) ** (1 / (order + 1)) if rest > _REST else np.inf
-        table = torch.from_numpy(mu).to(s.device)
-        return table[:, : len(s)], table[:, len(s) :], torch.from_numpy(energy).to(s.device), radius
+    Parameters
+    ----------
+    kappa : callable
+        :math:`\kappa`, of an array of numbers in [-1, 1] (entry-wise, any shape), such as
+        ``lambda rho: np.exp(rho - 1)``. With :math:`\kappa(\rho) = \sum_l a_l \rho^l`, all :math:`a_l \ge 0`.
+    name : str, optional
+        What messages call it. Default: the name of the function.
 
-    def expectation(rows: slice, columns: slice, rho: torch.Tensor) -> torch.Tensor:
-        parallel = rho.abs() == 1
-        size = rho.abs().masked_fill_(parallel, 0)
-        orders = iter(_ORDERS)
-        for order in orders:  # until few pairs are left
-            mu, nu, energy, radius = cut(order)
-            far = size > radius
-            if far.sum() <= 0.05 * far.numel():
-                break
-        out = _horner(mu[:, rows, None], nu[:, None, columns], rho)
-        i, j = far.nonzero(as_tuple=True)
-        for order in orders:  # the higher ones, for those few
-            if len(i):
-                mu, nu, _, radius = cut(order)
-                near = size[i, j] <= radius
-                p, q = i[near], j[near]
-                out[p, q] = _horner(mu[:, rows][:, p], nu[:, columns][:, q], rho[p, q])
-                i, j = i[~near], j[~near]
-        out[i, j] = _by_quadrature(f, s[rows][i], t[columns][j], rho[i, j])
-        i, j = parallel.nonzero(as_tuple=True)
-        equal = (rho[i, j] == 1) & ((s[rows][i] - t[columns][j]).abs() <= 1e-12 * s[rows][i])
-        out[i[equal], j[equal]] = energy[rows][i[equal]]
-        i, j = i[~equal], j[~equal]
-        out[i, j] = _by_quadrature(f, s[rows][i], t[columns][j], rho[i, j])
-        return out
+    Raises
+    ------
+    ValueError
+        `kappa` is not finite on [-1, 1], is not entry-wise, has no power series about 0 that converges for
+        :math:`|\rho| < 1`, or has a negative coefficient among the first thirteen: then it is not positive definite on
+        spheres of every dimension (Schoenberg, 1942). A negative coefficient of a higher degree is not found here.
 
-    return expectation
+    Notes
+    -----
+    Samples on the sphere :math:`|z| = \sqrt d` have inner products in [-1, 1]. Others are taken as far as `kappa` is
+    defined. The power series is found by interpolation in the Chebyshev points of [-1/2, 1/2], where it converges like
+    :math:`3.7^{-m}` if :math:`\kappa` is analytic in the unit disc, as a sum with nonnegative coefficients and a finite
+    value at 1 is, smooth at 1 or not.
 
-
-def _horner(mu: torch.Tensor, nu: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    total = torch.zeros_like(rho)
-    for m, n in zip(mu.flip(0), nu.flip(0), strict=True):
-        total.mul_(rho).addcmul_(m, n)
-    return total
-
-
-def _coefficients(f: Activation, scales: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hermite coefficients of f(s u), shape (order + 1, n), and second moments E[f(s u)^2], for each scale s."""
-    table = np.zeros((order + 2, len(scales)))
-    table[[0, -1]] = f(np.zeros((1, 1))) ** np.array([[1], [2]])  # where the scale is 0
-    positive = np.flatnonzero(scales > 0)
-    x = np.log(scales[positive]).round(12)
-    band = np.floor((x - x.min(initial=0.0)) / 0.35)  # in which the second moments are of one size
-    for o in np.unique(band):
-        table[:, positive[band == o]] = _interpolated(lambda y: _columns(f, np.exp(y), order), x[band == o])
-    return table[:-1], table[-1]
-
-
-def _interpolated(columns: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Columns at the points x: by Chebyshev interpolation where the points are many (columns are analytic in them)."""
-    points, index = np.unique(x, return_inverse=True)
-    middle, half = (points[-1] + points[0]) / 2, (points[-1] - points[0]) / 2
-    for degree in (16, 32, 64, 128):
-        if len(points) <= degree + 1:
-            break
-        nodes = chebyshev.chebpts2(degree + 1)
-        values = columns(middle + half * nodes)
-        if values[-1].max() > 100 * values[-1].min():  # the error of the largest would hide the smallest
-            out, low = np.empty((len(values), len(x))), x < middle
-            for side in (low, ~low):
-                out[:, side] = _interpolated(columns, x[side])
-            return out
-        fit = chebyshev.chebfit(nodes, values.T, degree)
-        if np.abs(fit[-2:]).max() <= 1e-13 * np.abs(values).max():
-            return np.asarray(chebyshev.chebval((x - middle) / half, fit))
-    return columns(points)[:, index]
-
-
-def _columns(f: Activation, scales: np.ndarray, order: int) -> np.ndarray:
-    """What `_coefficients` returns, second moments last, without interpolation."""
-    if len(scales) > 1 and any(f.kinks):  # kinks at other places for each scale
-        return np.hstack([_columns(f, scales[[k]], order) for k in range(len(scales))])
-
-    def integrals(
-        u: np.ndarray, w: np.ndarray, of: Callable[[np.ndarray], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        weight = half_gaussian(u)
-        values = values_of(f, np.multiply.outer(u, scales))
-        weighted, basis = of(w[:, None] * values), islice(recurrence(u, weight), order + 1)
-        squares = ((w[:, None] * values) * (weight[:, None] * values)).sum(axis=0)
-        return np.stack([of(h) @ weighted for h in basis]), squares[None]
-
-    try:
-        kinks = (c / scales[0] + step for c in f.kinks if abs(c) < 60 * scales[0] for step in _STEPS)
-        return np.vstack(converged(integrals, kinks))
-    except ValueError as error:
-        scale = f"{scales.max():.3g}" if len(scales) == 1 else f"{scales.min():.3g} to {scales.max():.3g}"
-        raise ValueError(f"act: {f.name!r} at scale |a| / sqrt(d) = {scale}: {error}") from error
-
-
-def correlation(f: Activation, rho: np.ndarray) -> np.ndarray:
-    """The dual kernel E[f(u) f(v)] of a centered function, Gaussian u and v of correlations rho, by quadrature."""
-    mean = gaussian_expectation(f)
-    one = torch.ones(rho.size, dtype=torch.float64)
-    return _by_quadrature(f.shifted(-mean), one, one, torch.from_numpy(rho.ravel())).numpy().reshape(rho.shape)
-
-
-def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """E[f(s u) f(t v)] for single pairs, shape (pairs,), with panels halved and the cut moved out until a pair settles.
-
-    Both errors are measured by E|f(s u) f(t v)|.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kernel = InnerProductKernel(lambda rho: np.exp(rho - 1), name="rbf")
+    >>> kernel.gram(np.array([[1.0, 1.0], [1.0, -1.0]])).round(4)
+    array([[1.    , 0.3679],
+           [0.3679, 1.    ]])
+    >>> found = kernel.numbers(0.5)
+    >>> round(found.a1, 4), round(found.c, 4), round(found.c_alpha, 4)
+    (0.3679, 0.2642, 0.0547)
     """
-    out = torch.empty_like(rho)
-    todo = torch.arange(len(rho), device=rho.device)
-    for cut in _CUTS:
-        beyond = []  # pairs with a part beyond the cut
-        old = torch.full_like(rho[todo], torch.inf)
-        for panels in (6, 12, 24, 48, 96, 192):
-            if len(todo):
-                new, size, end = _in_the_plane(f, s[todo], t[todo], rho[todo], int(panels * cut / _CUTS[0]), cut)
-                far = end > 1e-11 * size
-                settled = ~far & ((new - old).abs() <= 1e-10 * size)
-                out[todo[settled]] = new[settled]
-                beyond.append(todo[far])
-                todo, old = todo[~far & ~settled], new[~far & ~settled]
-        if len(todo):
-            break
-        todo = torch.cat(beyond) if beyond else todo
-    if len(todo):
-        longest = float(torch.maximum(s[todo], t[todo]).max())
-        raise ValueError(
-            f"act: {f.name!r} at scales |a| / sqrt(d) up to {longest:.3g}: the kernel of nearly parallel rows does not "
-            "settle: a kink that is not declared, or rows much longer than sqrt(d)"
-        )
-    return out
+
+    def __init__(self, kappa: Callable[[np.ndarray], Any], name: str | None = None):
+        if not callable(kappa):
+            raise ValueError(f"kappa must be a function of an array, got {type(kappa).__name__}")
+        self._kappa = kappa
+        self.name = str(name or getattr(kappa, "__name__", "kappa"))
+        self._series = self._power_series()
+
+    def __repr__(self) -> str:
+        return f"InnerProductKernel({self.name!r})"
+
+    @classmethod
+    def of(cls, kernel: Any, d: int) -> InnerProductKernel:
+        """What a kernel is on the sphere of radius sqrt(d) in d dimensions.
+
+        Parameters
+        ----------
+        kernel : object with ``gram(A, B)``, or callable (A, B) -> matrix
+            `InfiniteWidth`, or a kernel of scikit-learn such as ``RBF`` or ``Matern``.
+        d : int
+            Number of coordinates, at least 3.
+
+        Returns
+        -------
+        InnerProductKernel
+            `kernel` itself if it is one.
+
+        Raises
+        ------
+        ValueError
+            `kernel` gives different values for pairs of one inner product, so it is not a function of this; or as for
+            `InnerProductKernel`.
+
+        Examples
+        --------
+        >>> from sklearn.gaussian_process.kernels import RBF
+        >>> round(InnerProductKernel.of(RBF(10.0), d=100).numbers(0.5).a1, 4)  # exp(rho - 1)
+        0.3679
+        """
+        if isinstance(kernel, cls):
+            return kernel
+        d = integer(d, "d", least=3)
+        gram = getattr(kernel, "gram", None)
+        gram = gram if callable(gram) else kernel
+        if isinstance(kernel, type) or not callable(gram):
+            raise ValueError(f"kernel must have a method gram(A, B), or be callable, got {type(kernel).__name__}")
+        return cls(_OnSphere(gram, d), name=getattr(kernel, "name", None) or str(kernel))
+
+    def gram(self, A: Array, B: Array | None = None) -> Array:
+        """Kernel matrix of the rows of `A` with the rows of `B`.
+
+        Parameters
+        ----------
+        A : array or tensor, shape (n, d)
+            Samples, one a row; their inner products are divided by d.
+        B : array or tensor, shape (m, d), optional
+            Other samples; default: `A` itself, which takes half the time.
+
+        Returns
+        -------
+        array or tensor, shape (n, m), float64
+            The kind of `A`; `kappa` is applied on the CPU.
+
+        Raises
+        ------
+        ValueError
+            Wrong shape, empty, NaN or infinite values; samples so long that `kappa` is not defined at their inner
+            products.
+        """
+        s, a, t, b, symmetric = _pairs(A, B)
+        out = a.new_empty(len(a), len(b))
+        for i, j in _tiles(len(a), len(b)):
+            if symmetric and j.start < i.start:
+                out[i, j] = out[j, i].T
+                continue
+            rho = _correlations(a[i], b[j]).mul_(s[i, None]).mul_(t[j])
+            rho = torch.where((rho.abs() - 1).abs() <= 4 * np.finfo(float).eps, rho.sign(), rho)
+            out[i, j] = torch.from_numpy(self(rho.cpu().numpy())).to(out.device)
+        if not finite(out):
+            longest = float(torch.maximum(s.max(), t.max()))
+            raise ValueError(
+                f"kernel {self.name!r} is not finite for rows with |a| up to {longest:.4g} sqrt(d): "
+                "scale the samples to the sphere |a| = sqrt(d)"
+            )
+        return like(out, A)
+
+    def __call__(self, rho: Any) -> np.ndarray:
+        """Values of kappa, float64; NaN where it is not defined."""
+        rho = np.asarray(rho, dtype=np.float64)
+        with np.errstate(all="ignore"):
+            out = self._kappa(rho.copy())
+        out = np.asarray(out.detach().cpu() if isinstance(out, torch.Tensor) else out)
+        if out.shape != rho.shape or out.dtype.kind not in "biuf":
+            raise ValueError(
+                f"kappa {self.name!r} must act entry-wise and be real: {rho.shape} in, {out.shape} out, {out.dtype}"
+            )
+        return out.astype(np.float64)
+
+    def _power_series(self) -> np.ndarray:
+        """The coefficients a_0, ..., a_12, checked; those that are rounding are zero."""
+        x = chebyshev.chebpts1(48) / 2
+        values, ends = self(x), self(np.array([-1.0, 1.0]))
+        if not (np.isfinite(values).all() and np.isfinite(ends).all()):
+            raise ValueError(f"kappa {self.name!r} is not finite on [-1, 1]")
+        if not np.allclose(values[::3], self(x[::3].reshape(-1, 2)).ravel(), rtol=1e-12, atol=0):
+            raise ValueError(
+                f"kappa {self.name!r} must act entry-wise: its values on a part are not those on the whole"
+            )
+        size = float(np.abs(np.r_[values, ends]).max())
+        c = chebyshev.chebfit(2 * x, values, 47)
+        noise = max(float(np.abs(c[-12:]).max()), 1e-16 * size)
+        if size == 0 or noise > 1e-11 * size:
+            raise ValueError(f"kappa {self.name!r} has no power series about 0 that converges for |rho| < 1")
+        of_degree = np.zeros((48, 13))  # coefficients of the Chebyshev polynomials of 2 rho
+        for m in range(48):
+            powers = chebyshev.cheb2poly(np.eye(48)[m, : m + 1])[:13]
+            of_degree[m, : len(powers)] = powers
+        of_degree *= 2.0 ** np.arange(13)
+        kept = np.abs(c) > 10 * noise
+        a, rounding = c[kept] @ of_degree[kept], 10 * noise * np.abs(of_degree[: kept.nonzero()[0].max() + 1]).sum(0)
+        negative = np.flatnonzero(a < -rounding)
+        if len(negative) or abs(ends[0]) > ends[1] * (1 + 1e-9):
+            why = (
+                f"that of degree {negative[0]} is {a[negative[0]]:.4g}" if len(negative) else "then kappa(1) is largest"
+            )
+            raise ValueError(
+                f"kappa {self.name!r} is not positive definite on every sphere: its power series must have nonnegative "
+                f"coefficients, and {why}"
+            )
+        return np.where(a > rounding, a, 0.0)
+
+    @property
+    def degree(self) -> int | None:
+        """The degree of a polynomial kernel of degree at most 12; None of other kernels."""
+        total, one = float(self._series.sum()), float(self(np.ones(1))[0])
+        return int(self._series.nonzero()[0].max()) if abs(one - total) <= 1e-9 * one else None
+
+    def numbers(self, alpha: Any) -> KernelNumbers:
+        r"""The numbers of the kernel that the feature alignment depends on.
+
+        Parameters
+        ----------
+        alpha : float or array
+            Share of the spurious coordinates, in (0, 1).
+
+        Returns
+        -------
+        KernelNumbers
+            ``a0``, ``a1``, ``c``, ``c_alpha``, and ``a2``; see there.
+
+        Raises
+        ------
+        ValueError
+            alpha out of range.
+        """
+        at = numbers(alpha, "alpha", above=0.0, below=1.0)
+        a0, a1, a2 = (float(value) for value in self._series[:3])
+        one = float(self(np.ones(1))[0])
+        c, damped = one - a0 - a1, self(np.atleast_1d(at)).reshape(at.shape) - a0 - a1 * at
+        if c <= 1e-13 * one:
+            c, damped = 0.0, np.zeros_like(damped)
+        return KernelNumbers(a0, a1, c, plain(damped), a2)
 
 
-def _in_the_plane(
-    f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor, panels: int, cut: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Quadrature over independent x, y with u = c x + e y and v = c x - e y (v is turned round where rho < 0).
+@dataclass(frozen=True)
+class _OnSphere:
+    """A kernel as a function of the inner product of two samples of the sphere, divided by d."""
 
-    For fixed y the integrand breaks where s u or t v is a kink; the integral over x, a function of y, breaks where two
-    of these places meet, and is smooth elsewhere however small e is. Besides the integral: that of the absolute value,
-    and the part of this at the ends of the range.
-    """
-    t = torch.where(rho < 0, -t, t)
-    c, e = ((1 + rho.abs()) / 2).sqrt(), ((1 - rho.abs()) / 2).sqrt()
-    kinks = torch.tensor(f.kinks, dtype=s.dtype, device=s.device)
-    ks, kt = kinks / s[:, None], kinks / t[:, None]
-    if bool((e == 0).all()):
-        panels *= 8  # one dimension is cheap
-        y, wy = torch.zeros_like(e)[:, None], torch.ones_like(e)[:, None]
-    else:
-        meet = (ks[:, :, None] - kt[:, None, :]).flatten(1) / (2 * e[:, None])
-        y, wy = _rule(meet, 8 + int(panels * float(e.max())), cut)
-    out = []
-    step = max(1, _POINTS // (y.shape[1] * 16 * (panels + 2 * len(kinks))))
-    for p in (slice(k, k + step) for k in range(0, len(s), step)):
-        tilt, cx = (e[p, None] * y[p])[:, :, None], c[p, None, None]
-        x, wx = _rule(torch.cat([(ks[p, None] - tilt) / cx, (kt[p, None] + tilt) / cx], dim=2), panels, cut)
-        inner = wx * f(s[p, None, None] * (cx * x + tilt)) * f(t[p, None, None] * (cx * x - tilt))
-        value, size = inner.sum(dim=2), inner.abs_().sum(dim=2)
-        end = torch.where(y[p].abs() > cut - 1, size, (inner * (x.abs() > cut - 1)).sum(dim=2))
-        out.append(torch.stack([(wy[p] * part).sum(dim=1) for part in (value, size, end)]))
-    value, size, end = torch.cat(out, dim=1)
-    return value, size, end
+    gram: Callable[[np.ndarray, np.ndarray], Any]
+    d: int
 
+    def __call__(self, rho: np.ndarray) -> np.ndarray:
+        one, two = (self._along(rho.ravel(), axes) for axes in (self._axes(1), self._axes(2)))
+        size = np.abs(one).max(initial=0.0)
+        if not np.allclose(one, two, rtol=0, atol=1e-9 * size, equal_nan=True):
+            raise ValueError("kernel is not a function of the inner product: it changes under rotations of the sphere")
+        return one.reshape(rho.shape)
 
-def _rule(breaks: torch.Tensor, panels: int, cut: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nodes and weights for the Gaussian measure, split at the breaks (last axis) as well as into equal panels."""
-    z, w = (torch.from_numpy(q).to(breaks.device) for q in np.polynomial.legendre.leggauss(16))
-    if breaks.shape[-1]:  # denser at the ends, where |x|^0.5 at a kink becomes smooth
-        z, w = z * (3 - z**2) / 2, w * 1.5 * (1 - z**2)
-    grid = torch.linspace(-cut, cut, panels + 1, dtype=breaks.dtype, device=breaks.device)
-    edges = torch.cat([grid.expand(*breaks.shape[:-1], -1), breaks.clamp(-cut, cut)], dim=-1).sort(dim=-1).values
-    half = edges.diff(dim=-1)[..., None] / 2
-    x = (edges[..., :-1, None] + half * (1 + z)).flatten(-2)
-    return x, (half * w).flatten(-2) * torch.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5
+    def _axes(self, seed: int) -> np.ndarray:
+        """Two orthonormal directions, at random."""
+        return np.linalg.qr(np.random.default_rng(seed).standard_normal((self.d, 2)))[0].T
+
+    def _along(self, rho: np.ndarray, axes: np.ndarray) -> np.ndarray:
+        inside = np.clip(rho, -1, 1)
+        other = np.stack([inside, np.sqrt(1 - inside**2)], axis=1) @ axes
+        values = np.asarray(self.gram(self.d**0.5 * axes[:1], self.d**0.5 * other), dtype=np.float64)
+        if values.shape != (1, len(rho)):
+            raise ValueError(f"kernel.gram(A, B) must have shape (len(A), len(B)), got {values.shape}")
+        return np.where(np.abs(rho) <= 1, values[0], np.nan)

@@ -9,7 +9,7 @@ import torch
 
 from ._checks import Array, like, tensor
 from ._cholesky import System
-from .interpolation import checked_labels
+from .evaluation import checked_labels
 
 __all__ = ["Nested", "nested"]
 

@@ -12,7 +12,8 @@ needed("sklearn", "scikit-learn")
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
-from .interpolation import Evaluation, Interpolator  # noqa: E402
+from .evaluation import Evaluation  # noqa: E402
+from .interpolation import Interpolator  # noqa: E402
 from .kernels import InfiniteWidth  # noqa: E402
 
 __all__ = ["KernelInterpolator"]

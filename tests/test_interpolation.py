@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import spurlib as sl
-from spurlib import interpolation
+from spurlib import evaluation
 from spurlib.interpolation import Solve
 
 
@@ -383,7 +383,7 @@ def test_many_queries_are_asked_for_in_pieces(monkeypatch):
     counted = Counted(kernel)
     m = sl.Interpolator(counted, Z, g)
     whole, rows = read(m.at(Q)), kernel.gram(Q, Z)
-    monkeypatch.setattr(interpolation, "_ROWS", 4 * 14)
+    monkeypatch.setattr(evaluation, "_ROWS", 4 * 14)
     counted.calls = counted.most = 0
     at = m.at(Q)
     assert_close(at.predictions, whole[0])

@@ -1,4 +1,4 @@
-"""A figure to move by hand: predicted curves of many activations in a page without kernel or network."""
+"""A figure to move by hand: predicted curves of many activations and kernels in a page without kernel or network."""
 
 from __future__ import annotations
 
@@ -14,77 +14,111 @@ import numpy as np
 
 from .._checks import number, numbers
 from ..activations import Activation, activation
-from ..theory import predict_accuracy
+from ..filters import flow, ridge
+from ..kernels import InfiniteWidth, InnerProductKernel
+from ..theory import predict_accuracy, predict_correlated, predict_filter
 
 __all__ = ["Explorer"]
 
 _NAMES = {"alignment": "alignment", "test": "test accuracy", "spurious": "accuracy at the spurious query"}
 _MANY = 10**6  # stands for the dimension: predictions know ratios only
 _CLASSES = ("q0", "q1", "q2")
+_PAIRED = 200  # coordinates of a covariance with correlated parts
 
 
 class Explorer:
-    """Alignment, test and spurious accuracy against N / d: the reader chooses activation, alpha and N / d.
+    """Alignment, test and spurious accuracy against N / d: the reader chooses activation or kernel, alpha and N / d.
 
-    Shown in a notebook or on a page it is a figure with three controls, for mouse and keyboard; where scripts do not
-    run, it is the figure and the table of its first choice.
+    Shown in a notebook or on a page it is a figure with three controls, for mouse and keyboard, and with a fourth one
+    for several settings; where scripts do not run, it is the figure and the table of its first choice.
 
     Parameters
     ----------
-    acts : sequence of str or Activation
-        Activations; the first is shown first.
+    acts : sequence of str, Activation or (str, kernel)
+        Activations, or kernels as for `gamma_kernel` with the name to show; the first is shown first.
     alphas : sequence of float
         Shares of the spurious coordinates, in (0, 1); the one in the middle is shown first.
     ratios : sequence of float
         N / d, positive, increasing: the grid of the curves; the one in the middle is marked first.
     runs : iterable of mappings, optional
         Simulated points: ``act``, ``alpha`` (on the grid), ``ratio``, ``quantity`` (``"alignment"``, ``"test"`` or
-        ``"spurious"``), ``value`` and ``error``, half the length of the bar.
+        ``"spurious"``), ``value`` and ``error``, half the length of the bar. They belong to the first setting.
+    settings : mapping of str to mapping, optional
+        By the name to show, what is changed: ``{}`` nothing, ``{"time": t}`` gradient flow stopped at the time t over
+        the value of the kernel at equal samples, ``{"correlation": rho}`` pairs of coordinates of core and spurious
+        part with this correlation. Default: one, without changes.
 
     Raises
     ------
     ValueError
         Two activations of one name; alphas or ratios out of range or not increasing; a run that is not on the grid,
-        or whose numbers are not finite.
+        or whose numbers are not finite; a setting that is not known.
 
     Notes
     -----
-    Isotropic Gaussian data, infinite width, no ridge: `predict_accuracy`, rounded to three digits.
+    Isotropic Gaussian data, infinite width, no ridge: `predict_accuracy`, `predict_filter` and `predict_correlated`
+    (there with the labels along the mean of the core's coordinates), rounded to three digits.
     """
 
     def __init__(
         self,
-        acts: Sequence[str | Activation],
+        acts: Sequence[Any],
         alphas: Sequence[float],
         ratios: Sequence[float],
         runs: Iterable[Mapping[str, Any]] = (),
+        settings: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
-        self.acts = [activation(act) for act in acts]
+        self.acts = [act if isinstance(act, tuple) else (activation(act).name, activation(act)) for act in acts]
         if not self.acts:
             raise ValueError("acts must name at least one activation")
-        names = [act.name for act in self.acts]
-        if len(set(names)) < len(names):
-            raise ValueError(f"acts must have names of their own, by which they are shown; got {', '.join(names)}")
+        self.names = [str(name) for name, _ in self.acts]
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"acts must have names of their own, by which they are shown; got {', '.join(self.names)}")
         self.alphas = numbers(alphas, "alphas", above=0.0, below=1.0).ravel()
         self.ratios = numbers(ratios, "ratios", above=0.0).ravel()
         for name, values in (("alphas", self.alphas), ("ratios", self.ratios)):
             if len(values) < 2 or not (np.diff(values) > 0).all():
                 raise ValueError(f"{name} must increase, got {values.tolist()}")
-        n = np.maximum(1, np.round(self.ratios * _MANY))
-        found = [predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY) for act in self.acts]
-        self.values = np.array([[getattr(one, name) for one in found] for name in _NAMES])
+        self.settings = dict({"": {}} if settings is None else settings)
+        if not self.settings:
+            raise ValueError("settings must have at least one entry")
+        found = [self._curves(act, dict(change)) for change in self.settings.values() for _, act in self.acts]
+        self.values = np.stack(found, axis=1)  # (quantity, setting and activation, alpha, ratio)
         if not np.isfinite(self.values).all():
             raise ValueError("acts: some predictions are not numbers")
         self.runs: dict[str, list[list[float]]] = {}
         for run in runs:
             self._enter(run)
 
+    def _curves(self, act: Any, change: dict[str, float]) -> np.ndarray:
+        """Predictions of one activation or kernel, shape (quantity, alpha, ratio)."""
+        if not change and isinstance(act, Activation):
+            n = np.maximum(1, np.round(self.ratios * _MANY))
+            exact = predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY)
+            return np.array([getattr(exact, name) for name in _NAMES])
+        found: list[Any]
+        kernel = InnerProductKernel.of(InfiniteWidth(act) if isinstance(act, Activation) else act, _PAIRED)
+        if not change:
+            found = [
+                predict_filter(kernel, alpha, ratio=self.ratios, filter=ridge(0.0)) for alpha in self.alphas.tolist()
+            ]
+        elif set(change) == {"time"}:
+            stopped = flow(number(change["time"], "settings: time", above=0.0) / float(kernel(np.ones(1))[0]))
+            found = [predict_filter(kernel, alpha, ratio=self.ratios, filter=stopped) for alpha in self.alphas.tolist()]
+        elif set(change) == {"correlation"}:
+            rho = number(change["correlation"], "settings: correlation", above=-1.0, below=1.0)
+            n = np.maximum(1, np.round(self.ratios * _PAIRED))
+            found = [predict_correlated(kernel, *_paired(alpha, rho), n=n) for alpha in self.alphas]
+        else:
+            raise ValueError(f"settings: {change} must be empty, or name time or correlation")
+        return np.array([[getattr(one, name) for one in found] for name in _NAMES])
+
     def _enter(self, run: Mapping[str, Any]) -> None:
-        names = [act.name for act in self.acts]
+        names = self.names
         missing = {"act", "alpha", "ratio", "quantity", "value", "error"} - set(run)
         if missing:
             raise ValueError(f"runs: {dict(run)} is without {', '.join(sorted(missing))}")
-        name, quantity = activation(run["act"]).name, run["quantity"]
+        name, quantity = str(run["act"]), run["quantity"]
         alpha, ratio, value = (number(run[key], f"runs: {key}") for key in ("alpha", "ratio", "value"))
         error = number(run["error"], "runs: error", least=0.0)
         share = np.flatnonzero(np.isclose(self.alphas, alpha))
@@ -119,9 +153,10 @@ class Explorer:
     @cached_property
     def _page(self) -> str:
         alpha, ratio = len(self.alphas) // 2, len(self.ratios) // 2
-        names = [html.escape(act.name) for act in self.acts]
+        names = [html.escape(name) for name in self.names]
         now, at = self.values[:, :, alpha, ratio], self.ratios[ratio]
-        choice = f"spurious share {self.alphas[alpha]:g}, N/d = {at:.3g}"
+        setting = html.escape(next(iter(self.settings)))
+        choice = f"{setting}, " * bool(setting) + f"spurious share {self.alphas[alpha]:g}, N/d = {at:.3g}"
         title = f"{names[0]}, {choice}: " + ", ".join(
             f"{name} {value:.3f}" for name, value in zip(_NAMES.values(), now[:, 0], strict=True)
         )
@@ -135,6 +170,7 @@ class Explorer:
             "ratios": [float(f"{r:.6g}") for r in self.ratios],
             "values": np.round(1000 * self.values).astype(int).tolist(),
             "runs": self.runs,
+            "acts": len(names),
         }
         bars = "".join(
             f'<path class="run {_CLASSES[int(q)]}" d="M{self._x(t)} {self._y(v - e)}V{self._y(v + e)}"></path>'
@@ -149,6 +185,11 @@ class Explorer:
         heads = "".join(f'<th scope="col">{name}</th>' for name in ("activation", *_NAMES.values()))
         return Template((files(__package__) / "explorer.html").read_text(encoding="utf-8")).substitute(
             options="".join(f"<option>{name}</option>" for name in names),
+            settings="".join(f"<option>{html.escape(name)}</option>" for name in self.settings),
+            one=" hidden" * (len(self.settings) == 1),
+            what="Activation or kernel"
+            if any(not isinstance(act, Activation) for _, act in self.acts)
+            else "Activation",
             last_alpha=len(self.alphas) - 1,
             alpha=alpha,
             last_ratio=len(self.ratios) - 1,
@@ -176,13 +217,23 @@ class Explorer:
 
     def __str__(self) -> str:
         alpha, ratio = len(self.alphas) // 2, len(self.ratios) // 2
-        width = max(len(act.name) for act in self.acts) + 2
+        width = max(map(len, self.names)) + 2
         lines = [f"spurious share {self.alphas[alpha]:g}, N/d = {self.ratios[ratio]:.3g}"]
         lines.append(" " * width + "  ".join(f"{name:>9s}" for name in _NAMES))
-        for i, act in enumerate(self.acts):
+        for i, name in enumerate(self.names):
             numbers = "  ".join(f"{value:9.3f}" for value in self.values[:, i, alpha, ratio])
-            lines.append(f"{act.name:{width}s}{numbers}")
+            lines.append(f"{name:{width}s}{numbers}")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._page}
+
+
+def _paired(alpha: float, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A covariance with pairs of correlated coordinates, the direction of the labels, and the spurious coordinates."""
+    spurious = np.arange(_PAIRED) >= round((1 - alpha) * _PAIRED)
+    core, other = np.flatnonzero(~spurious), np.flatnonzero(spurious)
+    pairs = min(len(core), len(other))
+    sigma = np.eye(_PAIRED)
+    sigma[core[:pairs], other[:pairs]] = sigma[other[:pairs], core[:pairs]] = rho
+    return sigma, np.where(spurious, 0.0, 1.0), spurious

@@ -1,7 +1,22 @@
-"""Formulas: Hermite coefficients in, alignments and accuracies out, and how far a size is from the assumptions."""
+"""Formulas: coefficients or a kernel in, alignments and accuracies out, and whether a size meets the assumptions."""
 
 from .accuracy import Prediction, predict_accuracy
-from .alignment import gamma_ntk, gamma_rf, gamma_rf_bound
+from .alignment import gamma_kernel, gamma_ntk, gamma_rf, gamma_rf_bound
+from .correlated import CorrelatedPrediction, predict_correlated
+from .filtering import gamma_filter, predict_filter
 from .regimes import Regime, regime
 
-__all__ = ["Prediction", "Regime", "gamma_ntk", "gamma_rf", "gamma_rf_bound", "predict_accuracy", "regime"]
+__all__ = [
+    "CorrelatedPrediction",
+    "Prediction",
+    "Regime",
+    "gamma_filter",
+    "gamma_kernel",
+    "gamma_ntk",
+    "gamma_rf",
+    "gamma_rf_bound",
+    "predict_accuracy",
+    "predict_correlated",
+    "predict_filter",
+    "regime",
+]

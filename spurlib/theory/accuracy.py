@@ -11,17 +11,22 @@ import numpy as np
 from scipy.special import gammaln, ndtr
 
 from .._checks import choice, numbers, one_given, plain
-from ..activations import Activation, activation
-from .alignment import energies, share
+from ..activations import activation
+from .alignment import energies, inner_product, share
 from .spectrum import Spectrum
 
 __all__ = ["Prediction", "predict_accuracy"]
 
-_LINEAR = math.sqrt(2 / math.pi)  # E[|t|], the linear part of the sign of a standard normal t
+LINEAR = math.sqrt(2 / math.pi)  # E[|t|], the linear part of the sign of a standard normal t
 _MOST_LEARNED = 0.1  # of degree two; test accuracies are then 0.02 below the formula at d = 50 and 100
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _T = 4.5 * (_NODES + 1)  # |t| from 0 to 9
 _DENSITY = 4.5 * _WEIGHTS * 2 * np.exp(-(_T**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def absolute_normal() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes |t| and weights for means over the absolute value of a standard normal."""
+    return _T, _DENSITY
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Prediction:
 
 
 def predict_accuracy(
-    act: str | Activation,
+    act: Any,
     alpha: Any = None,
     *,
     n: Any,
@@ -75,25 +80,27 @@ def predict_accuracy(
 
     Parameters
     ----------
-    act : str or Activation
-        The activation; its Hermite coefficients enter.
+    act : str, Activation or kernel
+        The activation, whose Hermite coefficients enter; or an inner-product kernel as for `gamma_kernel`: an
+        `InnerProductKernel`, an `InfiniteWidth` of any depth, or what has ``gram`` or is a kernel of scikit-learn.
     alpha : float or array
         Fraction of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
     n, d : int or array
         Numbers of training samples and of coordinates; `d` is left out when `spectrum` is given.
     k : int or array, optional
-        Width. Default: infinitely many features.
+        Width. Default: infinitely many features. Not for a kernel.
     ridge : float or array
         Added to the diagonal of the kernel matrix of `RandomFeatures` or `TangentFeatures` of width `k`; of the kernel
-        divided by the number of features when `k` is None. Zero is the limit of a small one: interpolation for
-        more features than samples, least squares for fewer.
+        divided by the number of features when `k` is None; of the given kernel. Zero is the limit of a small one:
+        interpolation for more features than samples, least squares for fewer.
     kind : {"rf", "ntk"}
-        Random or tangent features. The width of tangent features enters through `ridge` alone.
+        Random or tangent features of the activation. The width of tangent features enters through `ridge` alone.
     spectrum : pair of arrays, optional
         Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
         samples are scaled to :math:`E\|z\|^2 = d`. Then the direction of the labels is a random one. Default: ones.
     intercept : bool
-        Count the constant part of random features as one more direction, of energy :math:`\mu_0^2`, which is learned
+        Count the constant part of random features, or of a kernel, as one more direction, of energy :math:`\mu_0^2` or
+        :math:`a_0`, which is learned
         from the same samples and shared by a sample and its query. An effect of order 1 / n, and larger under a large
         ridge; none for activations with :math:`\mu_0 = 0`. Default: no, as in the theorem for infinite
         width.
@@ -124,6 +131,9 @@ def predict_accuracy(
     of ridge regression, first for the samples, then for the weights. Derivation: chapters `predicted-curves`
     (infinite width) and `predicted-width`.
 
+    Of a kernel the numbers a0, a1, c and c_alpha (`KernelNumbers`) take the places of :math:`\mu_0^2`,
+    :math:`\mu_1^2`, c and :math:`c_\alpha` (chapter `any-kernel`).
+
     Proved for infinite width, for core and spurious part on spheres and :math:`\mu_1 \ne 0`, and for Lipschitz
     activations at widths with :math:`n^2 = o(k)`. A recipe, tested by simulation, for k in proportion to n, and
     for the intercept: with :math:`\kappa` the penalty that n samples leave without the constant, and
@@ -137,7 +147,6 @@ def predict_accuracy(
     (array([0.58 , 0.741]), array([0.995, 0.733]), array([0.372, 0.345]))
     """
     choice(kind, "kind", ("rf", "ntk"))
-    act = activation(act)
     one_given(alpha=alpha, spectrum=spectrum)
     one_given(d=d, spectrum=spectrum)
     samples = numbers(n, "n", least=1, whole=True)
@@ -147,17 +156,27 @@ def predict_accuracy(
         directions = Spectrum.of(spectrum)
     width = np.asarray(np.inf) if k is None else numbers(k, "k", least=1, whole=True)
     lam = numbers(ridge, "ridge", least=0)
-    if kind == "rf":
-        linear, rest, damped, quadratic = energies(act, directions.alpha, 2)
-        constant = float(act.coefficients(0)[0]) ** 2 if intercept else 0.0
+    constant: float = 0.0
+    if is_kernel(act):
+        if k is not None or kind != "rf":
+            raise ValueError("k and kind are for activations: a kernel has neither")
+        name, constant, linear, rest, damped, quadratic, degree = _of_kernel(act, directions)
+        constant *= intercept
     else:
-        linear, rest, damped, quadratic = energies(act.derivative, directions.alpha, 1)
-        damped, constant, width = damped * directions.alpha, 0.0, width * directions.d
+        act = activation(act)
+        name, terms = act.name, act.polynomial
+        degree = None if terms is None else max((l for l, c in enumerate(terms) if c), default=0)
+        if kind == "rf":
+            linear, rest, damped, quadratic = energies(act, directions.alpha, 2)
+            constant = float(act.coefficients(0)[0]) ** 2 if intercept else 0.0
+        else:
+            linear, rest, damped, quadratic = energies(act.derivative, directions.alpha, 1)
+            damped, width = damped * directions.alpha, width * directions.d
     if linear == 0 and rest == 0:
-        raise ValueError(f"act: {act.name!r} has no energy beyond its constant")
+        raise ValueError(f"act: {name!r} has no energy beyond its constant")
     if k is not None:  # of the kernel divided by the number of features
         lam = lam / width
-    _refuse_singular(act, directions, samples, width, lam, rest, kind)
+    _refuse_singular(name, degree, directions, samples, width, lam, rest, kind)
     _warn_of_degree_two(directions, samples, quadratic / (rest + lam) if rest else 0.0)
     narrow = np.asarray(0.0) if kind == "ntk" else 1 / width
     scale = directions.d / max(linear, 1e-30 * rest)
@@ -174,36 +193,60 @@ def predict_accuracy(
     )
 
 
+def is_kernel(act: Any) -> bool:
+    """Whether it is a kernel, not an activation: it has ``gram``, or ``diag`` as scikit-learn's have."""
+    return not isinstance(act, (str, type)) and (hasattr(act, "gram") or hasattr(act, "diag"))
+
+
+def _of_kernel(kernel: Any, directions: Spectrum) -> tuple[str, float, float, float, np.ndarray, float, int | None]:
+    """Name, a_0, a_1, c, c_alpha, a_2, and the degree of a polynomial kernel."""
+    sizes = np.unique(directions.d)
+    if len(sizes) > 1:
+        raise ValueError("d must be one number for a kernel, which depends on it")
+    on_sphere = inner_product(kernel, round(float(sizes[0])))
+    found = on_sphere.numbers(directions.alpha)
+    damped = np.asarray(found.c_alpha)
+    return on_sphere.name, found.a0, found.a1, found.c, damped, found.a2, on_sphere.degree
+
+
 def _refuse_singular(
-    act: Activation, directions: Spectrum, n: np.ndarray, width: np.ndarray, ridge: np.ndarray, rest: float, kind: str
+    name: str,
+    degree: int | None,
+    directions: Spectrum,
+    n: np.ndarray,
+    width: np.ndarray,
+    ridge: np.ndarray,
+    rest: float,
+    kind: str,
 ) -> None:
-    """Raise where the kernel is singular or the risk infinite, and where tangent features are too few for the law."""
+    """Raise where the kernel is singular or the risk infinite, or tangent features are too few for the formula."""
     if kind == "ntk" and (n >= width).any():
-        raise ValueError("k: the law of tangent features is for many more features k d than samples n; here n >= k d")
+        raise ValueError(
+            "k: the formula for tangent features needs many more features k d than samples n; here n >= k d"
+        )
     bare = ridge == 0
     if (bare & (n == width)).any():
         raise ValueError("k: without a ridge n must differ from k, where the risk is infinite")
     fewer = np.minimum(n, width)
     if rest == 0 and (bare & (fewer >= directions.rank)).any():
-        raise ValueError(f"act: {act.name!r} is linear: without a ridge n or k must be below the number of directions")
-    if act.polynomial is not None:
-        degree = max(l for l, c in enumerate(act.polynomial) if c)
+        raise ValueError(f"act: {name!r} is linear: without a ridge n or k must be below the number of directions")
+    if degree is not None:
         monomials = np.exp(gammaln(directions.rank + degree + 1) - gammaln(directions.rank + 1) - gammaln(degree + 1))
         if (bare & (fewer >= np.round(monomials))).any():
             raise ValueError(
-                f"act: {act.name!r} is a polynomial: without a ridge n or k must be below its number of monomials"
+                f"act: {name!r} is a polynomial: without a ridge n or k must be below its number of monomials"
             )
 
 
 def _warn_of_degree_two(directions: Spectrum, n: np.ndarray, share: np.ndarray | float) -> None:
-    """Warn where so many samples learn degree two, which the law counts as noise; `share` is its share of the noise."""
+    """Warn where many samples learn degree two, which the formula counts as noise; `share` is its share of noise."""
     n, share, pairs = np.broadcast_arrays(n, share, directions.rank * (directions.rank + 1) / 2)
     worst = np.argmax(n * share / pairs)
     learned = float((n * share / pairs).flat[worst])
     if learned > _MOST_LEARNED:
         warnings.warn(
             f"n = {n.flat[worst]:.0f} is not small against d (d + 1) / 2 = {pairs.flat[worst]:.0f}: about "
-            f"{min(learned, 1):.0%} of degree two are learned, which the law counts as noise; the test accuracy is "
+            f"{min(learned, 1):.0%} of degree two are learned, which the formula counts as noise; the test accuracy is "
             "lower than predicted",
             stacklevel=3,
         )
@@ -238,15 +281,15 @@ def _predict(
     moved = one - one**2 + at.spurious - at.spurious_second + damped / kappa  # left * moved is x tr C_s (C + x)^-2
     apart = at.second - at.spurious_second + wide * beyond * (wide - moved)  # second minus tr C_s C (C + x)^-2
     fit, bent = learns * at.fit, learns * (at.fit - at.fit_second)
-    risk = (1 - _LINEAR**2 * (fit + left * bent)) / (1 - second / n)
-    slope = _LINEAR * fit  # E[f t], t the coordinate whose sign is the label
-    signal = _LINEAR**2 * (learns * at.fit_second + wide * beyond * bent)  # of E[f^2]
+    risk = (1 - LINEAR**2 * (fit + left * bent)) / (1 - second / n)
+    slope = LINEAR * fit  # E[f t], t the coordinate whose sign is the label
+    signal = LINEAR**2 * (learns * at.fit_second + wide * beyond * bent)  # of E[f^2]
     gamma = shared / n
     noise_s = np.sqrt(
         np.maximum(
             signal * (1 + gamma**2)
             - gamma**2 * slope**2
-            - 2 * gamma * _LINEAR**2 * bent * moved * beyond
+            - 2 * gamma * LINEAR**2 * bent * moved * beyond
             + risk / n * (second * (1 - gamma) ** 2 + 2 * gamma * apart),
             0.0,
         )
@@ -255,14 +298,14 @@ def _predict(
     answer = gamma[..., None] * (1 - slope[..., None] * _T)
     with np.errstate(divide="ignore"):
         spurious = ndtr(answer / noise_s[..., None]) @ _DENSITY
-    spread = np.sqrt(noise_s**2 + gamma**2 * slope**2 * (1 - _LINEAR**2))
+    spread = np.sqrt(noise_s**2 + gamma**2 * slope**2 * (1 - LINEAR**2))
     out = (
         1 - np.arccos(np.clip(slope / np.sqrt(signal + risk * second / n), -1, 1)) / np.pi,
         spurious,
-        gamma * (1 - _LINEAR * slope),
+        gamma * (1 - LINEAR * slope),
         risk,
         gamma,
-        _LINEAR * slope,
+        LINEAR * slope,
         spread,
     )
     return Prediction(*(plain(np.asarray(value)) for value in out))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from .._checks import numbers, one_given, plain
 from ..activations import Activation, activation
 from .spectrum import Spectrum
 
-__all__ = ["gamma_ntk", "gamma_rf", "gamma_rf_bound"]
+if TYPE_CHECKING:
+    from ..kernels import InnerProductKernel
+
+__all__ = ["gamma_kernel", "gamma_ntk", "gamma_rf", "gamma_rf_bound"]
 
 _MOST_TERMS = 4000  # of a Hermite series; beyond alpha = 0.993 most activations need more, and go by quadrature
 
@@ -37,7 +40,7 @@ def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, flo
     beyond = (rest - float(squares[first:].sum())) * alpha ** (terms + 1)  # at most what the series leaves out
     cut = np.asarray(beyond > 1e-11 * rest)
     if cut.any():
-        from ..kernels import correlation  # it imports torch, which most calls do not need
+        from .._duals import correlation  # it imports torch, which most calls do not need
 
         low = np.polynomial.polynomial.polyval(alpha[cut], np.r_[0.0, squares[1:first]])
         damped[cut] = correlation(act, alpha[cut]) - low
@@ -212,3 +215,65 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
         return plain(_explained(constant, rest, a * damped, directions, r))
     # sample z = [x, y] enters twice: through the product of inner products, hence alpha in front
     return plain(a * _sharp(constant, rest, damped, np.ones_like(a), r))
+
+
+def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -> Any:
+    r"""Feature alignment of any inner-product kernel on the sphere, at a finite ratio N / d.
+
+    Parameters
+    ----------
+    kernel : InnerProductKernel, InfiniteWidth, object with ``gram(A, B)``, or callable (A, B) -> matrix
+        The kernel, such as one of scikit-learn's.
+    alpha : float or array
+        Share of the spurious coordinates, in (0, 1).
+    ratio : float or array
+        N / d, positive; broadcast against `alpha`.
+    d : int, optional
+        Number of coordinates, at least 3, for kernels that depend on it, as do those of distances. Default: 3, for
+        `InnerProductKernel` and `InfiniteWidth` only, whose alignment does not depend on it.
+
+    Returns
+    -------
+    float or ndarray
+        :math:`(\alpha a_1 \tau + c_\alpha) / (a_1 \tau + c)` with the `KernelNumbers` of the kernel,
+        :math:`\tau = t / (1 + t)` and t the positive root of :math:`1 / (1 + t) + (c / a_1) / t = N / d`.
+
+    Raises
+    ------
+    ValueError
+        alpha, ratio or d out of range; `d` is needed and missing; a kernel that is not a function of the inner product
+        with a nonnegative power series, as for `InnerProductKernel`; one that is constant, or linear at N >= d, where
+        it is singular.
+
+    Notes
+    -----
+    A theorem (chapter `any-kernel`) for N and d to infinity at a fixed ratio, samples on the sphere of radius
+    :math:`\sqrt d`, core and spurious part each on their own. At finite N it is off by terms of order 1 / N, larger
+    ones if a0 is much larger than a1 d / N.
+
+    Examples
+    --------
+    >>> from spurlib import InfiniteWidth, InnerProductKernel
+    >>> laplace = InnerProductKernel(lambda rho: np.exp(-np.sqrt(2 - 2 * rho)), name="laplace")
+    >>> gamma_kernel(laplace, 0.5, ratio=[0.25, 1.0, 4.0]).round(3)
+    array([0.161, 0.15 , 0.121])
+    >>> round(gamma_kernel(InfiniteWidth("relu", "ntk", depth=10, layers="all"), 0.5, ratio=1), 3)
+    0.08
+    """
+    on_sphere = inner_product(kernel, d)
+    a, r = share(alpha), numbers(ratio, "ratio", above=0.0)
+    found = on_sphere.numbers(a)
+    if found.a1 == 0 and found.c == 0:
+        raise ValueError(f"kernel {on_sphere.name!r} is constant, and has no alignment")
+    if found.c == 0 and (r >= 1).any():
+        raise ValueError(f"kernel {on_sphere.name!r} is linear, and singular for N >= d: ratio must be below 1")
+    return plain(_sharp(found.a1, found.c, np.asarray(found.c_alpha), a, r))
+
+
+def inner_product(kernel: Any, d: int | None) -> InnerProductKernel:
+    """What a kernel is on the sphere of radius sqrt(d)."""
+    from ..kernels import InfiniteWidth, InnerProductKernel
+
+    if d is None and not isinstance(kernel, (InfiniteWidth, InnerProductKernel)):
+        raise ValueError("d is needed: the values of this kernel on the sphere depend on the number of coordinates")
+    return InnerProductKernel.of(kernel, 3 if d is None else d)

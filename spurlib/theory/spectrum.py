@@ -10,7 +10,7 @@ from scipy.optimize.elementwise import find_root
 
 from .._checks import numbers
 
-__all__ = ["Degrees", "Spectrum"]
+__all__ = ["Degrees", "Spectrum", "penalty_of"]
 
 _OF = "spectrum: eigenvalues of the"
 
@@ -122,3 +122,10 @@ class Spectrum:
         given = (np.arange(n.size), *(x.ravel() for x in (noise, narrow, ridge, goal)))
         found = find_root(above, (high.ravel() - 80, high.ravel()), args=given, tolerances={"xatol": 1e-15})
         return np.asarray(np.exp(found.x)).reshape(n.shape)
+
+
+def penalty_of(values: np.ndarray, n: float, noise: float) -> float:
+    """Root kappa of sum s / (s + kappa) + noise / kappa = n, over eigenvalues s of multiplicity one."""
+    return float(
+        Spectrum(values, np.ones_like(values), np.zeros_like(values)).penalty(np.asarray(n), np.asarray(noise))
+    )

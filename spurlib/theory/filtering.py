@@ -1,0 +1,181 @@
+"""Alignment and accuracies of regression with any spectral filter."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from .._checks import number, numbers, plain
+from .accuracy import LINEAR, Prediction, absolute_normal
+from .alignment import inner_product, share
+
+__all__ = ["gamma_filter", "predict_filter"]
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
+
+
+def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int | None = None) -> Any:
+    r"""Feature alignment of regression with a spectral filter, :math:`f(z) = k(z, Z)\, q(K)\, g`.
+
+    Parameters
+    ----------
+    kernel, d
+        As for `gamma_kernel`.
+    alpha : float
+        Share of the spurious coordinates, in (0, 1).
+    ratio : float or array
+        N / d, positive.
+    filter : Filter or callable
+        :math:`q`, a function of an array of eigenvalues, such as ``filters.flow(2.0)``.
+
+    Returns
+    -------
+    float or ndarray
+        :math:`\int (\alpha (s - c) + c_\alpha)\, q(s)\, d\mu(s)`, where :math:`s = c + a_1 x` and x has the
+        Marchenko-Pastur distribution of the eigenvalues of :math:`Z Z^\top / d`.
+
+    Raises
+    ------
+    ValueError
+        As for `gamma_kernel`; alpha not a number; a filter that is not finite on the spectrum.
+
+    Notes
+    -----
+    The spectrum is that of the kernel matrix without its constant direction, whose eigenvalue is N a0: a rate of
+    descent that is checked here may diverge on the whole matrix. Chapter `filters`.
+
+    Examples
+    --------
+    >>> from spurlib import InfiniteWidth, filters
+    >>> kernel = InfiniteWidth("relu")
+    >>> early = gamma_filter(kernel, 0.5, ratio=1.0, filter=filters.flow(0.6))
+    >>> late = gamma_filter(kernel, 0.5, ratio=1.0, filter=filters.flow(60.0))
+    >>> round(early, 4), round(late, 4)
+    (0.0745, 0.3762)
+    """
+    return predict_filter(kernel, alpha, ratio=ratio, filter=filter, d=d).alignment
+
+
+def predict_filter(
+    kernel: Any, alpha: float, *, ratio: Any, filter: Any, flips: float = 0.0, d: int | None = None
+) -> Prediction:
+    r"""Accuracies, risk and memorization of regression with a spectral filter, no parameter fitted.
+
+    Samples are Gaussian or on spheres, labels the sign of a direction in the core, queries have fresh cores.
+
+    Parameters
+    ----------
+    kernel, alpha, ratio, filter, d
+        As for `gamma_filter`.
+    flips : float
+        Probability that a training label is turned round, in [0, 1/2).
+
+    Returns
+    -------
+    Prediction
+        Of the shape of `ratio`. ``test``, ``risk`` and ``margin`` are about the correct labels of new samples;
+        ``spurious``, ``covariance`` and ``spread`` about the labels in the training set, flipped ones among them.
+
+    Raises
+    ------
+    ValueError
+        As for `gamma_filter`; `flips` out of range.
+
+    Notes
+    -----
+    Chapter `filters`: limits of traces of free random matrices. For a ridge and no flips it agrees with
+    `predict_accuracy`, which comes from a different derivation.
+
+    Examples
+    --------
+    >>> from spurlib import InfiniteWidth, filters
+    >>> found = predict_filter(InfiniteWidth("relu"), 0.5, ratio=1.0, filter=filters.flow(3.0))
+    >>> round(found.test, 3), round(found.spurious, 3), round(found.alignment, 3)
+    (0.742, 0.668, 0.297)
+    """
+    from ..filters import filter_of
+
+    a, q = number(alpha, "alpha", above=0.0, below=1.0), filter_of(filter)
+    share(a)
+    r = numbers(ratio, "ratio", above=0.0)
+    eta = number(flips, "flips", least=0.0, below=0.5)
+    on_sphere = inner_product(kernel, d)
+    found = on_sphere.numbers(a)
+    if found.a1 == 0:
+        raise ValueError(f"kernel {on_sphere.name!r} has no linear part: a1 = 0")
+    one = [_predict(found.a1, found.c, float(found.c_alpha), a, float(value), q, eta) for value in r.ravel()]
+    names = ("test", "spurious", "covariance", "risk", "alignment", "margin", "spread")
+    return Prediction(**{n: plain(np.array([p[n] for p in one]).reshape(r.shape)) for n in names})
+
+
+def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta: float) -> dict[str, float]:
+    """All of it at one ratio; names as in chapter `filters`."""
+    x, weight, empty = _marchenko_pastur(r, [(s - c) / a1 for s in q.breaks])
+    values = q(c + a1 * x)
+    atom = float(q(np.array([c]))[0]) if empty > 0 else 0.0
+
+    def mean(h: np.ndarray, power: int = 1, zero: float = 0.0) -> float:
+        """Mean of h(x) q^power over the eigenvalues x of Z Z' / d; `zero` is h(0)."""
+        return float((weight * h * values**power).sum()) + empty * zero * atom**power
+
+    one = np.ones_like(x)
+    linear, square = mean(x), mean(x**2)
+    gamma = mean(alpha * a1 * x + ca, zero=ca)
+    along = mean(alpha * a1 * x * (x - r) + ca * x)
+    noise = (
+        ca**2 * mean(one, 2, 1.0)
+        + 2 * ca * a1 * alpha * mean(x, 2)
+        + a1**2 * (alpha**2 * mean(x**2, 2) + (1 - alpha) * alpha * r * mean(x, 2))
+    )
+    signal = (
+        ca**2 * mean(x, 2)
+        + 2 * ca * a1 * alpha * (mean(x**2, 2) - r * linear**2)
+        + a1**2
+        * (
+            alpha**2 * (mean(x**3, 2) - 2 * r * square * linear)
+            + (1 - alpha) * alpha * r * mean(x**2, 2)
+            + alpha * (2 * alpha - 1) * r**2 * linear**2
+        )
+    )
+    beta = LINEAR * (1 - 2 * eta)
+    rest = 1 - beta**2
+    core = a1**2 * (
+        rest * (1 - alpha) * r * mean(x, 2) + beta**2 * ((1 - alpha) * r * mean(x**2, 2) + alpha * r**2 * linear**2)
+    )
+    variance = rest * noise + beta**2 * signal + core - gamma**2 * rest - beta**2 * along**2
+    slope, power = a1 * beta * r * linear, a1**2 * (rest * r * mean(x, 2) + beta**2 * r * mean(x**2, 2))
+    t, density = absolute_normal()
+    step, sd = beta * (along - gamma) * t, math.sqrt(max(variance, 0.0))
+    with np.errstate(divide="ignore"):
+        read = (1 - eta) * ndtr((gamma + step) / sd) + eta * ndtr((gamma - step) / sd)
+    covariance = gamma * rest + beta**2 * along
+    given = (1 - eta) * (gamma + step) ** 2 + eta * (gamma - step) ** 2  # of the output times the label
+    return {
+        "test": 1 - math.acos(min(slope / math.sqrt(power), 1.0)) / math.pi if power > 0 else 0.5,
+        "spurious": float(read @ density),
+        "covariance": covariance,
+        "risk": 1 - 2 * LINEAR * slope + power,
+        "alignment": gamma,
+        "margin": LINEAR * slope,
+        "spread": math.sqrt(max(variance + float(given @ density) - covariance**2, 0.0)),
+    }
+
+
+def _marchenko_pastur(r: float, breaks: list[float]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Nodes and weights of the positive eigenvalues of Z Z' / d, N = r d, and the share of zero ones.
+
+    x = 1 + r + 2 sqrt(r) cos(phi) has the density (2 / pi) sin(phi)^2 / x in phi; panels shrink towards phi = pi, where
+    x is small for r near 1, and end where the filter jumps.
+    """
+    edges = np.r_[np.linspace(0, math.pi / 2, 9), math.pi - math.pi / 2 * 2.0 ** -np.arange(1, 40), math.pi]
+    inside = [(b - 1 - r) / (2 * math.sqrt(r)) for b in breaks]
+    edges = np.unique(np.r_[edges, [math.acos(v) for v in inside if -1 < v < 1]])
+    half = np.diff(edges) / 2
+    phi = (edges[:-1, None] + half[:, None] * (1 + _NODES)).ravel()
+    # 1 + r + 2 sqrt(r) cos(phi), without cancellation at phi near pi
+    x = (1 - math.sqrt(r)) ** 2 + 4 * math.sqrt(r) * np.cos(phi / 2) ** 2
+    weight = (half[:, None] * _WEIGHTS).ravel() * 2 / math.pi * np.sin(phi) ** 2 / x
+    return x, weight, max(0.0, 1 - 1 / r)
