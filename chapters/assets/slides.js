@@ -1,0 +1,80 @@
+// A deck: letters as large as their slide allows, and then reveal.js.
+const LARGEST = 34, SMALLEST = 20; // pixels, of 720 a slide
+const LEAST = 0.75; // of that, for a formula that is long
+const PICTURE = 300; // pixels below which a picture shows nothing
+
+const wide = (box) => box.scrollWidth > box.clientWidth + 1;
+const formulas = (slide) => slide.querySelectorAll("div.math mjx-container[display]");
+
+// The share of a displayed formula for which there is room beside its number.
+function share(formula) {
+  const inner = formula.querySelector("mjx-math, svg");
+  return Math.min(1, formula.clientWidth / inner.getBoundingClientRect().width);
+}
+
+// Whether something on a slide is cut off, or a picture has no room.
+function crowded(slide) {
+  const body = slide.querySelector(".body");
+  if (body.scrollHeight > body.clientHeight + 1 || wide(body)) return true;
+  if ([...body.querySelectorAll("pre, table")].some((box) => wide(box.parentElement))) return true;
+  if ([...formulas(body)].some((formula) => share(formula) < 1)) return true;
+  return [...body.querySelectorAll("figure img")].some((image) => image.clientHeight < PICTURE);
+}
+
+// One long formula becomes a little smaller by itself; then everything on the slide does.
+function fit(slide) {
+  for (let size = LARGEST; size >= SMALLEST; size--) {
+    slide.style.fontSize = size + "px";
+    for (const formula of formulas(slide)) {
+      formula.parentElement.style.fontSize = "";
+      const room = share(formula);
+      if (room < 1) formula.parentElement.style.fontSize = Math.max(0.98 * room, LEAST) + "em";
+    }
+    if (!crowded(slide)) return;
+  }
+}
+
+// A caption stands below its picture or beside it, wherever the picture is larger.
+function size(image) {
+  return Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight);
+}
+
+function arrange(slide) {
+  const image = slide.querySelector(".body > figure img");
+  if (!image) return;
+  const { classList } = image.closest("figure");
+  const sizes = [false, true].map((beside) => {
+    classList.toggle("beside", beside);
+    fit(slide);
+    return crowded(slide) ? 0 : size(image);
+  });
+  classList.toggle("beside", sizes[1] > sizes[0]);
+  fit(slide);
+}
+
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  await document.fonts.ready;
+  for (const slide of document.querySelectorAll(".slides > section")) {
+    fit(slide);
+    arrange(slide);
+    slide.dataset.crowded = crowded(slide);
+  }
+  const printed = location.search.includes("print-pdf") && new Promise((done) => Reveal.on("pdf-ready", done));
+  await Reveal.initialize({
+    width: 1280,
+    height: 720,
+    margin: 0,
+    center: false,
+    scrollActivationWidth: null, // slides on a phone as well
+    hash: true,
+    slideNumber: "c/t",
+    transition: "none",
+    backgroundTransition: "none",
+    pdfMaxPagesPerSlide: 1,
+    // The keys belong to a form while it is used.
+    keyboardCondition: () => !document.activeElement?.closest("form"),
+  });
+  await printed;
+  document.documentElement.dataset.ready = "yes";
+});
