@@ -20,7 +20,7 @@ BUILD := $(PY) -m tools.build
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
 
-.PHONY: help renew lock oldest newest book html pdf test lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
+.PHONY: help renew lock oldest newest book html pdf slides test versions lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -48,6 +48,9 @@ html: $(READY) ## build the pages, executing only what changed
 pdf: $(READY) ## print the book as _build/book.pdf; needs Chromium
 	@$(PY) -m tools.pdf
 
+slides: $(READY) ## build the slides with the pages (PDF=1: and print them, with Chromium)
+	@$(PY) -m tools.slides $(if $(PDF),--pdf)
+
 test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
 	@trap 'exit 130' INT; failed=0; \
 	echo "1 of 2: the notebooks, executed and compared"; \
@@ -55,6 +58,10 @@ test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
 	echo "2 of 2: everything else, with pages made from what was just executed"; \
 	$(ONE_THREAD) $(PYTEST) $(COVERAGE) tests/book/test_site.py tests || failed=1; \
 	exit $$failed
+
+versions: $(READY) ## print the versions to name when an error is reported
+	@$(PY) -c "import platform, numpy, scipy, torch; print('Python', platform.python_version(), platform.machine(), platform.system()); print('numpy', numpy.__version__, 'scipy', scipy.__version__, 'torch', torch.__version__)"
+	@git describe --always --dirty 2>/dev/null || true
 
 lint: $(READY) ## check style and types only
 	$(PY) -m ruff check

@@ -31,7 +31,7 @@ def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Ten
     """For f(x) = p x + q |x|."""
     plus, minus = f(np.array([1.0, -1.0]))
     p, q = (plus - minus) / 2, (plus + minus) / 2
-    folded = (1 - rho * rho).sqrt_().addcmul_(rho, rho.asin()).mul_(2 / np.pi * q**2)
+    folded = (1 - rho).mul_(1 + rho).sqrt_().addcmul_(rho, rho.asin()).mul_(2 / np.pi * q**2)
     return folded.add_(rho, alpha=p**2).mul_(s).mul_(t)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,11 @@ def ridge(strength: float) -> Filter:
     0.25
     """
     strength = number(strength, "strength", least=0.0)
-    return Filter(f"ridge({strength:g})", lambda s: 1 / (s + strength))
+    return Filter(f"ridge({strength:g})", partial(_ridge, strength))
+
+
+def _ridge(strength: float, s: np.ndarray) -> np.ndarray:
+    return 1 / (s + strength)
 
 
 def flow(time: float) -> Filter:
@@ -89,7 +94,11 @@ def flow(time: float) -> Filter:
         :math:`t > 0`.
     """
     time = number(time, "time", above=0.0)
-    return Filter(f"flow({time:g})", lambda s: np.where(s > 0, -np.expm1(-time * s) / np.where(s > 0, s, 1), time))
+    return Filter(f"flow({time:g})", partial(_flow, time))
+
+
+def _flow(time: float, s: np.ndarray) -> np.ndarray:
+    return np.where(s > 0, -np.expm1(-time * s) / np.where(s > 0, s, 1), time)
 
 
 def descent(steps: int, rate: float) -> Filter:
@@ -118,19 +127,20 @@ def momentum(steps: int, rate: float, weight: float) -> Filter:
     steps, rate = integer(steps, "steps", least=1), number(rate, "rate", above=0.0)
     weight = number(weight, "weight", least=0.0, below=1.0)
 
-    def q(s: np.ndarray) -> np.ndarray:
-        if s.size and rate * s.max() >= 2 * (1 + weight):
-            raise ValueError(
-                f"rate {rate:g} diverges: it must be below {2 * (1 + weight) / s.max():.3g}, "
-                f"for the largest eigenvalue {s.max():.3g}"
-            )
-        last, out = np.zeros_like(s), np.full_like(s, rate)
-        for _ in range(steps - 1):
-            last, out = out, (1 + weight - rate * s) * out - weight * last + rate
-        return out
-
     name = f"momentum({steps}, {rate:g}, {weight:g})" if weight else f"descent({steps}, {rate:g})"
-    return Filter(name, q)
+    return Filter(name, partial(_momentum, steps, rate, weight))
+
+
+def _momentum(steps: int, rate: float, weight: float, s: np.ndarray) -> np.ndarray:
+    if s.size and rate * s.max() >= 2 * (1 + weight):
+        raise ValueError(
+            f"rate {rate:g} diverges: it must be below {2 * (1 + weight) / s.max():.3g}, "
+            f"for the largest eigenvalue {s.max():.3g}"
+        )
+    last, out = np.zeros_like(s), np.full_like(s, rate)
+    for _ in range(steps - 1):
+        last, out = out, (1 + weight - rate * s) * out - weight * last + rate
+    return out
 
 
 def boosting(rounds: int, rate: float, strength: float) -> Filter:
@@ -146,13 +156,16 @@ def boosting(rounds: int, rate: float, strength: float) -> Filter:
         :math:`\lambda > 0` of the ridge regressions: :math:`q(s) = (1 - (1 - \nu s / (s + \lambda))^m) / s`.
     """
     rounds = integer(rounds, "rounds", least=1)
-    rate, strength = number(rate, "rate", above=0.0, most=1.0), number(strength, "strength", above=0.0)
+    rate, strength = number(rate, "rate", above=0.0), number(strength, "strength", above=0.0)
+    if rate > 1:
+        raise ValueError(f"rate must lie in (0, 1], got {rate:g}")
 
-    def q(s: np.ndarray) -> np.ndarray:
-        left = 1 - rate * s / (s + strength)
-        return np.where(s > 0, (1 - left**rounds) / np.where(s > 0, s, 1), rounds * rate / strength)
+    return Filter(f"boosting({rounds}, {rate:g}, {strength:g})", partial(_boosting, rounds, rate, strength))
 
-    return Filter(f"boosting({rounds}, {rate:g}, {strength:g})", q)
+
+def _boosting(rounds: int, rate: float, strength: float, s: np.ndarray) -> np.ndarray:
+    fitted = -np.expm1(rounds * np.log1p(-rate * s / (s + strength)))  # of small s too
+    return np.where(s > 0, fitted / np.where(s > 0, s, 1), rounds * rate / strength)
 
 
 def cutoff(level: float) -> Filter:
@@ -164,7 +177,11 @@ def cutoff(level: float) -> Filter:
         Positive.
     """
     level = number(level, "level", above=0.0)
-    return Filter(f"cutoff({level:g})", lambda s: np.where(s >= level, 1 / np.maximum(s, level), 0.0), (level,))
+    return Filter(f"cutoff({level:g})", partial(_cutoff, level), (level,))
+
+
+def _cutoff(level: float, s: np.ndarray) -> np.ndarray:
+    return np.where(s >= level, 1 / np.maximum(s, level), 0.0)
 
 
 class FilteredSolve:

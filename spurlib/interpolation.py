@@ -344,7 +344,7 @@ class Interpolator:
         >>> from spurlib import InfiniteWidth, filters
         >>> early = Interpolator(InfiniteWidth("relu"), np.eye(3), [1.0, -1.0, 1.0], filter=filters.flow(0.1))
         >>> early.predict(np.eye(3)[:1]).round(4), early.filtered(filters.ridge(0.0)).predict(np.eye(3)[:1]).round(4)
-        (array([0.0155]), array([1.]))
+        (array([0.0165]), array([1.]))
         """
         if not isinstance(self.solve, FilteredSolve):
             raise ValueError("filtered needs a fit with a filter: Interpolator(kernel, Z, g, filter=...)")

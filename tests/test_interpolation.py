@@ -2,11 +2,11 @@
 
 import inspect
 import itertools
-import os
 import pickle
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 import spurlib as sl
 from spurlib import evaluation
 from spurlib.interpolation import Solve
+from tests import memory
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Monomials:
@@ -449,12 +452,9 @@ def test_classes_by_argmax():
 # In place -------------------------------------------------------------------------------------------------------------
 
 MEMORY = """
-from pathlib import Path
 import torch
 from spurlib.interpolation import Solve
-
-def kilobytes(what):
-    return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0])
+from tests.memory import watched
 
 n, r = 4000, 0.6
 line = torch.arange(n)
@@ -463,19 +463,18 @@ for overwrite in (True, False):
     K = torch.empty(n, n, dtype=torch.float64)
     for i in range(n):
         K[i] = r ** (line - i).abs()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = kilobytes("VmRSS")
-    solve = Solve(K.numpy(), line.double(), overwrite=overwrite)
-    solve.predict(K[:10]), solve.perp_norms
-    print((kilobytes("VmHWM") - before) * 2**10 / (8 * n * n))
+    with watched() as more:
+        solve = Solve(K.numpy(), line.double(), overwrite=overwrite)
+        solve.predict(K[:10]), solve.perp_norms
+    print(more[0] / (8 * n * n))
     del solve, K
 """
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell peaks of memory")
+@pytest.mark.skipif(not memory.KNOWN, reason="the system does not tell anonymous memory")
 def test_a_fit_in_place_takes_little_more_than_its_matrix():
-    told = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True).stdout
-    in_place, copied = map(float, told.split())
+    done = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, cwd=ROOT)
+    in_place, copied = map(float, done.stdout.split())
     assert in_place < 0.3
     assert copied > 1.9  # the measure sees matrices: a copy of K and the inverse
 

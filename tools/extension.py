@@ -268,7 +268,8 @@ def ran(app: Sphinx, doctree: nodes.document, page: str) -> None:
         return
     seconds, day = nb.metadata.spurlib.seconds, nb.metadata.spurlib.day
     last = items[-1].children[-1]
-    last += nodes.Text(f" The page ran {seconds:.0f} seconds when it was last executed, on {day}.")
+    text = f" The page ran {seconds:.0f} seconds when it was last executed, on {day}."
+    last += nodes.inline("", text, classes=["spurlib-ran"])
 
 
 def moved(app: Sphinx, exception: Exception | None) -> None:

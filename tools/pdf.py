@@ -11,6 +11,8 @@ import http.server
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,22 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+def chromium() -> str | None:
+    """Return the path of the browser, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder and return their address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
 def lines(pages: dict[str, int]) -> list[tuple[str | None, str, str]]:
     """Return the contents list: name, text and page of each chapter, and the parts, which have no name."""
     number = contents()
@@ -99,8 +117,7 @@ def starts(pdf: Path) -> dict[str, int]:
 
 def pdf() -> bool:
     """Make the PDF; return True when all went well."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+    if (browser_path := chromium()) is None:
         print("Chromium is needed to print, and is not on the path.", file=sys.stderr)
         return False
     if not build():
@@ -112,14 +129,12 @@ def pdf() -> bool:
     folder = PRINT / "_build" / "singlehtml"
     # Sphinx addresses all that the page needs as if the page were at the top.
     shutil.copy(folder / "chapters" / "index.html", folder / "book.html")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     print("Printing", flush=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    with sync_playwright() as playwright, serve(folder) as address:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.set_default_timeout(0)
-        page.goto(f"http://127.0.0.1:{server.server_port}/book.html", wait_until="load")
+        page.goto(f"{address}/book.html", wait_until="load")
         page.evaluate("() => window.MathJax.startup.promise")
         page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true })")
         page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
@@ -146,7 +161,6 @@ def pdf() -> bool:
             )
             pages = starts(OUT)
         browser.close()
-    server.shutdown()
     print(f"{OUT}: {len(PdfReader(OUT).pages)} pages")
     return True
 

@@ -14,8 +14,6 @@ import numpy as np
 
 from .._checks import number, numbers
 from ..activations import Activation, activation
-from ..filters import flow, ridge
-from ..kernels import InfiniteWidth, InnerProductKernel
 from ..theory import predict_accuracy, predict_correlated, predict_filter
 
 __all__ = ["Explorer"]
@@ -96,6 +94,9 @@ class Explorer:
             n = np.maximum(1, np.round(self.ratios * _MANY))
             exact = predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY)
             return np.array([getattr(exact, name) for name in _NAMES])
+        from ..filters import flow, ridge  # they import torch, which a page without kernels does not need
+        from ..kernels import InfiniteWidth, InnerProductKernel
+
         found: list[Any]
         kernel = InnerProductKernel.of(InfiniteWidth(act) if isinstance(act, Activation) else act, _PAIRED)
         if not change:

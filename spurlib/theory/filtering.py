@@ -54,7 +54,7 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
     >>> early = gamma_filter(kernel, 0.5, ratio=1.0, filter=filters.flow(0.6))
     >>> late = gamma_filter(kernel, 0.5, ratio=1.0, filter=filters.flow(60.0))
     >>> round(early, 4), round(late, 4)
-    (0.0745, 0.3762)
+    (0.0744, 0.3762)
     """
     return predict_filter(kernel, alpha, ratio=ratio, filter=filter, d=d).alignment
 
@@ -94,7 +94,7 @@ def predict_filter(
     >>> from spurlib import InfiniteWidth, filters
     >>> found = predict_filter(InfiniteWidth("relu"), 0.5, ratio=1.0, filter=filters.flow(3.0))
     >>> round(found.test, 3), round(found.spurious, 3), round(found.alignment, 3)
-    (0.742, 0.668, 0.297)
+    (0.736, 0.671, 0.227)
     """
     from ..filters import filter_of
 
@@ -149,8 +149,9 @@ def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta
     slope, power = a1 * beta * r * linear, a1**2 * (rest * r * mean(x, 2) + beta**2 * r * mean(x**2, 2))
     t, density = absolute_normal()
     step, sd = beta * (along - gamma) * t, math.sqrt(max(variance, 0.0))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         read = (1 - eta) * ndtr((gamma + step) / sd) + eta * ndtr((gamma - step) / sd)
+    read = np.nan_to_num(read, nan=0.5)  # a filter that is zero everywhere tells nothing
     covariance = gamma * rest + beta**2 * along
     given = (1 - eta) * (gamma + step) ** 2 + eta * (gamma - step) ** 2  # of the output times the label
     return {

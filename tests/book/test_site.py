@@ -18,12 +18,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from pypdf import PdfReader
 
 from tests.book.conftest import NO_BROWSER
 from tools.chapters import BUILD, ROOT, contents, executable, repository, sources
 from tools.markup import labels
 from tools.notebooks import load
 from tools.repository import placeholder
+from tools.slides import with_slides
 
 pytestmark = pytest.mark.timeout(1800)
 HTML = BUILD / "html"
@@ -31,6 +33,7 @@ PAGES = [f"chapters/{name}.html" for name in contents()]
 LINKS = """() => [...document.querySelectorAll('a[href]')]
     .map(link => link.href.baseVal ? new URL(link.href.baseVal, document.baseURI).href : link.href)"""
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+SLIDE = {"width": 1280, "height": 720}
 
 
 @pytest.fixture(scope="module")
@@ -428,3 +431,106 @@ def test_the_explorer_moves_by_keyboard_and_has_a_table(visits, browser, site):
     assert plain.locator(".spurlib-explorer form").is_hidden()
     assert plain.locator(".spurlib-explorer table").is_visible()
     plain.close()
+
+
+@pytest.fixture(scope="module", params=with_slides())
+def deck(request, visits) -> Visit:
+    """Open a deck of slides in a window that is as large as a slide."""
+    visits.errors.clear()
+    visits.outside.clear()
+    visits.page.set_viewport_size(SLIDE)
+    visits.open(f"slides/{request.param}.html")
+    visits.page.wait_for_function("document.documentElement.dataset.ready")
+    return visits
+
+
+def test_a_deck_opens_without_an_error_and_without_the_network(deck):
+    assert deck.errors == []
+    assert deck.outside == []
+
+
+def test_every_slide_fits_and_can_be_read(deck):
+    page = deck.page
+    count = page.evaluate("() => Reveal.getTotalSlides()")
+    assert 10 <= count <= 16
+    for at in range(count):
+        page.evaluate("at => Reveal.slide(at)", at)
+        deck.settle()
+        outside, crowded, letters, pictures = page.evaluate(
+            """() => { const slide = Reveal.getCurrentSlide(), { right, bottom } = slide.getBoundingClientRect();
+                const body = slide.querySelector('.body'), end = body.getBoundingClientRect().bottom;
+                return [[...slide.querySelectorAll('*:not(mjx-container *, svg *)')].filter(node => {
+                    const box = node.getBoundingClientRect();
+                    return node.checkVisibility() && box.width
+                        && (box.right > right + 1 || box.bottom > (body.contains(node) ? end : bottom) + 2) })
+                    .map(node => node.outerHTML.slice(0, 120)),
+                    slide.dataset.crowded, parseFloat(getComputedStyle(slide).fontSize),
+                    [...slide.querySelectorAll('figure img')].map(image => image.clientHeight)] }"""
+        )
+        assert (at, outside, crowded) == (at, [], "false")
+        assert letters >= 20
+        assert all(height >= 300 for height in pictures)
+
+
+def test_every_formula_of_a_deck_is_set(deck):
+    unset = deck.page.evaluate(
+        """() => [...document.querySelectorAll('.math')]
+            .filter(node => !node.querySelector('mjx-container') || node.querySelector('mjx-merror'))
+            .map(node => node.textContent)"""
+    )
+    assert unset == []
+
+
+def test_no_source_shows_through_on_a_deck(deck):
+    text = deck.page.evaluate(
+        """() => { const copy = document.querySelector('.slides').cloneNode(true);
+            copy.querySelectorAll('pre, code, script, style, .math').forEach(node => node.remove());
+            return copy.textContent }"""
+    )
+    assert re.findall(r"\$[^$\n]+\$|\\\(|\{[\w:]+\}`|^:::|\\begin\{|% slide|<\w+|None", text, re.MULTILINE) == []
+
+
+def test_every_link_of_a_deck_leads_somewhere(deck):
+    links = {link for link in deck.page.evaluate(LINKS) if link.startswith(deck.address) and "/slides/" not in link}
+    missing = {
+        link
+        for link in links
+        if not (page := HTML / urlsplit(link).path.lstrip("/")).exists()
+        or f'id="{urlsplit(link).fragment}"' not in page.read_text(encoding="utf-8") + 'id=""'
+    }
+    assert len(links) > 3 and missing == set()
+
+
+def test_a_page_leads_to_its_slides(visits):
+    name = with_slides()[0]
+    links = visits.open(f"chapters/{name}.html").page.evaluate(LINKS)
+    assert f"{visits.address}/slides/{name}.html" in links
+    page = visits.page
+    page.goto(f"{visits.address}/slides/index.html")
+    decks = {f"{visits.address}/slides/{name}.html" for name in with_slides()}
+    assert decks < {*page.evaluate(LINKS)}
+
+
+def test_a_deck_prints_one_page_a_slide(visits, tmp_path):
+    page = visits.page
+    page.goto(f"{visits.address}/slides/{with_slides()[0]}.html?print-pdf")
+    page.wait_for_function("document.documentElement.dataset.ready")
+    page.pdf(path=tmp_path / "deck.pdf", prefer_css_page_size=True, print_background=True)
+    pages = PdfReader(tmp_path / "deck.pdf").pages
+    headings = page.locator(".slides h1, .slides h2").all_inner_texts()
+    assert len(pages) == len(headings)
+    assert all(heading.split()[-1] in page.extract_text() for heading, page in zip(headings, pages, strict=True))
+
+
+def test_the_explorer_moves_on_its_slide(visits):
+    page = visits.page
+    page.set_viewport_size(SLIDE)
+    page.goto(f"{visits.address}/slides/predicted-curves.html")
+    page.wait_for_function("document.documentElement.dataset.ready")
+    root = page.locator(".spurlib-explorer")
+    page.evaluate("slide => Reveal.slide(slide)", root.evaluate("node => Reveal.getIndices(node.closest('section')).h"))
+    said = root.locator("output").inner_text()
+    root.locator('[data-role="act"]').focus()
+    page.keyboard.press("ArrowDown")
+    assert root.locator("output").inner_text() != said
+    assert root.is_visible()

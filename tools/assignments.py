@@ -1,0 +1,123 @@
+"""Make the weekly assignments from the exercises of the chapters, and grade what students hand in.
+
+``python -m tools.assignments make [WEEK ...]`` writes for each week a notebook for students, without solutions and
+outputs, and one for the teacher, with solutions, hidden tests and rubrics, from which `grade` takes all it needs.
+``python -m tools.assignments grade WEEK FOLDER`` runs and grades the notebooks in a folder. Submissions are code that
+is run: see ``teaching/README.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from .chapters import BUILD, ROOT, SourceError, any_terminal, read
+from .exercises import Exercise, exercises
+from .grading import Sandbox, grade
+from .sheets import expected, name_of, student, teacher
+
+TEACHING = ROOT / "teaching"
+MADE = BUILD / "assignments"
+
+
+def plan() -> dict[int, list[str]]:
+    """Return the labels of the exercises of each week."""
+    return {int(week): list(labels) for week, labels in yaml.safe_load(read(TEACHING / "assignments.yml")).items()}
+
+
+def reference(chosen: list[Exercise], sandbox: Sandbox) -> dict[str, dict]:
+    """Return what the tests of exercises compare with, by label and name: what their solutions define."""
+    cells = []
+    for exercise in chosen:
+        lines = "\n".join(["import numpy as np", *exercise.imports.values()])
+        names = [item.name for item in exercise.items]
+        cells += [{"source": lines}, {"source": exercise.sheet}, {"source": exercise.answer, "collect": names}]
+    found = {}
+    for number, done in enumerate(sandbox.run(cells)):
+        exercise = chosen[number // 3]
+        if done["error"]:
+            raise SourceError(f"chapters/{exercise.chapter}.md: {exercise.label}: {done['error']}\n{done['text']}")
+        for item in exercise.items if number % 3 == 2 else ():
+            try:
+                found[f"{exercise.label} {item.name}"] = expected(item, done["values"][item.name])
+            except SourceError as error:
+                raise SourceError(f"chapters/{exercise.chapter}.md: {exercise.label}: {error}") from None
+    return found
+
+
+def make(weeks: list[int], jobs: int = 2) -> dict[int, NotebookNode]:
+    """Return the teacher's notebook of each week."""
+    known, planned = exercises(), plan()
+    for week in weeks:
+        if missing := [label for label in planned.get(week, [f"week {week}"]) if label not in known]:
+            raise SourceError(f"teaching/assignments.yml: nothing that can be graded is named {' or '.join(missing)}")
+
+    def one(share: list[int]) -> dict[int, NotebookNode]:
+        with Sandbox() as sandbox:
+            chosen = {week: [known[label] for label in planned[week]] for week in share}
+            return {week: teacher(week, these, reference(these, sandbox)) for week, these in chosen.items()}
+
+    with ThreadPoolExecutor(jobs) as pool:
+        parts = pool.map(one, [weeks[i::jobs] for i in range(min(jobs, len(weeks)))])
+    return dict(sorted(pair for part in parts for pair in part.items()))
+
+
+def write(key: NotebookNode) -> Path:
+    """Write both notebooks of a week, and the students' also where Colab and Binder find it; return the folder."""
+    name = name_of(key.metadata.spurlib.week)
+    folder = MADE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(key, folder / f"{name}-teacher.ipynb")
+    nbformat.write(student(key), folder / f"{name}.ipynb")
+    shutil.copyfile(folder / f"{name}.ipynb", TEACHING / f"{name}.ipynb")
+    return folder
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.assignments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("make", help="write the notebooks of weeks (default: of all)")
+    making.add_argument("weeks", nargs="*", type=int)
+    grading = commands.add_parser("grade", help="grade the notebooks in a folder")
+    grading.add_argument("week", type=int)
+    grading.add_argument("folder", type=Path)
+    grading.add_argument("--out", type=Path, help="folder of the results (default: graded, beside the notebooks)")
+    grading.add_argument("--solutions", action="store_true", help="show the solutions in the feedback")
+    options = parser.parse_args()
+    any_terminal()
+    jobs = min(2, os.cpu_count() or 1)
+    try:
+        if options.command == "make":
+            for key in make(options.weeks or list(plan()), jobs).values():
+                print(f"  {write(key).relative_to(ROOT)}")
+            return 0
+        folder = MADE / name_of(options.week)
+        path = folder / f"{folder.name}-teacher.ipynb"
+        if not path.exists():
+            raise SourceError(f"{path} does not exist: run `make assignments`")
+        out = options.out or folder / "graded"
+        done = grade(nbformat.read(path, 4), options.folder, out, jobs, options.solutions)
+        left = sum(mark.given is None for one in done for mark in one.marks)
+        print(f"{len(done)} notebooks graded: {out / 'marks.csv'}, {out / 'feedback'}")
+        if left:
+            print(f"{left} criteria are to be read: enter points in {out / 'by-hand.csv'}, and grade again")
+    except SourceError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

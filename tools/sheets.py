@@ -1,0 +1,213 @@
+"""The notebooks of an assignment: the teacher's, with solutions and hidden tests, and the students' without."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from typing import Any
+
+import nbformat
+import numpy as np
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from .chapters import SourceError, config, repository, titles
+from .exercises import Exercise, Item
+from .notebooks import install_cell
+from .repository import hosted, web
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+WRITE = "*Write your answer here.*"
+LOOKED_AT = 3
+"""Entries that an array must have for the visible test to tell one of them."""
+SOLUTION = re.compile(r"### BEGIN SOLUTION\n.*?### END SOLUTION", re.DOTALL)
+HIDDEN = re.compile(r"\n### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)
+
+
+def name_of(week: int) -> str:
+    """Return the name of a week's files."""
+    return f"week-{week:02d}"
+
+
+def counted(points: int) -> str:
+    """Return a number of points in words."""
+    return f"{points} point{'' if points == 1 else 's'}"
+
+
+def code_marker(number: str) -> str:
+    """Return the line by which an answer is known when a program has dropped the metadata of its cell."""
+    return f"# Answer to Exercise {number}"
+
+
+def text_marker(number: str) -> str:
+    """Return the line by which a derivation is known."""
+    return f"**Derivation for Exercise {number}.**"
+
+
+# ---- what the tests compare with
+
+
+def tolerance(item: Item, entries: list[float]) -> float:
+    """Return how much an entry may differ: a fraction of the largest one."""
+    return item.within * (max(map(abs, entries), default=0.0) or 1.0)
+
+
+def expected(item: Item, value: dict[str, Any]) -> dict[str, Any]:
+    """Return what is stored of a reference value: no more digits than the tolerance asks for.
+
+    Parameters
+    ----------
+    item : Item
+        What is compared.
+    value : dict
+        Kind, shape and entries as the sandbox returns them.
+    """
+    if value["kind"] not in ("number", "truth", "text"):
+        raise SourceError(f"the solution defines {item.name!r} as {value['kind']!r}, which cannot be compared")
+    entries, tol = value["entries"], 0.0
+    if value["kind"] == "number":
+        if not all(map(math.isfinite, entries)):
+            raise SourceError(f"the solution defines {item.name!r} with entries that are not finite")
+        tol = tolerance(item, entries)
+        digits = 12 if tol == 0 else max(0, 2 - math.floor(math.log10(tol)))
+        entries = [round(entry, digits) for entry in entries]
+    return {"name": item.name, "points": item.points, "tol": tol} | value | {"entries": entries}
+
+
+def visible(want: dict[str, Any]) -> str:
+    """Return the test that students see: name, kind and shape, and for an array about what its first entry is."""
+    name, shape, kind = want["name"], tuple(want["shape"]), want["kind"]
+    lines = [f"# Check of `{name}`", f'assert {name} is not ..., "define `{name}`"']
+    if kind == "text":
+        return "\n".join([*lines, f'assert isinstance({name}, str), "`{name}` should be a text in quotation marks"'])
+    if kind == "truth":
+        lines.append(f'assert np.asarray({name}).dtype == bool, "`{name}` should consist of True and False"')
+    if shape == ():
+        lines.append(f'assert np.ndim({name}) == 0, "`{name}` should be a number, not an array"')
+    else:
+        lines.append(f'assert np.shape({name}) == {shape}, f"the shape should be {shape}, not {{np.shape({name})}}"')
+    if kind == "number":
+        lines.append(f'assert np.all(np.isfinite({name})), "`{name}` should be finite"')
+        if math.prod(shape) >= LOOKED_AT and (first := want["entries"][0]):
+            about = float(f"{first:.2g}")
+            slack = max(0.6 * 10 ** (math.floor(math.log10(abs(first))) - 1), want["tol"])
+            lines.append(f'assert abs(np.ravel({name})[0] - {about:g}) < {slack:.1g}, "entry 0 is about {about:g}"')
+    return "\n".join(lines)
+
+
+def hidden(want: dict[str, Any]) -> str:
+    """Return the test with the reference value, for those who grade with nbgrader."""
+    name, entries = want["name"], want["entries"]
+    if want["kind"] == "text":
+        return f'assert {name} == {entries[0]!r}, "`{name}` differs from the reference"'
+    reference = np.array(entries).reshape(want["shape"]).tolist()
+    return (
+        f"assert np.abs(np.asarray({name}, dtype=float) - {reference}).max() <= {want['tol']:.3g}, "
+        f'"`{name}` differs from the reference"'
+    )
+
+
+# ---- notebooks
+
+
+def cell(kind: str, source: str, name: str, **nbgrader: Any) -> NotebookNode:
+    """Return a cell with the metadata of nbgrader, which also tell our grader what the cell is."""
+    flags = {"grade": False, "solution": False, "locked": not nbgrader.get("solution"), "task": False}
+    metadata = {"nbgrader": {"schema_version": 3, "grade_id": name, "cell_type": kind} | flags | nbgrader}
+    new = new_code_cell if kind == "code" else new_markdown_cell
+    made = new(source, metadata=metadata)
+    made["id"] = name[:64]
+    return made
+
+
+def opening(week: int, chosen: list[Exercise]) -> str:
+    """Return what stands on top of an assignment."""
+    names = titles()
+    about = " · ".join(dict.fromkeys(names[exercise.chapter] for exercise in chosen))
+    points = sum(exercise.points for exercise in chosen)
+    lines = [f"# Week {week}: {about}", ""]
+    url, branch, path = web(repository()), config()["repository"]["branch"], f"teaching/{name_of(week)}.ipynb"
+    if hosted(url):
+        launch = config()["launch_buttons"]
+        if url.startswith("https://github.com/"):
+            repo = url.removeprefix("https://github.com/")
+            lines += [f"Open it [on Colab]({launch['colab_url']}/github/{repo}/blob/{branch}/{path}) or"]
+            lines += [f"[on Binder]({launch['binderhub_url']}/v2/gh/{repo}/{branch}?urlpath=lab/tree/{path}).", ""]
+    lines += [
+        f"*{points} points.* Define the names that each exercise asks for in its answer cell, and write derivations "
+        "in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. The cell below "
+        "an answer checks names, shapes and one entry; all values are compared after you have handed in the notebook, "
+        "so do not round them. Before you do, restart the kernel and run all cells.",
+    ]
+    return "\n".join(lines)
+
+
+def heading(exercise: Exercise) -> str:
+    """Return the statement of an exercise with its points."""
+    points = [f"`{item.name}` {item.points}" for item in exercise.items]
+    if exercise.rubric:
+        points.append(f"derivation {sum(points for points, _ in exercise.rubric)}")
+    title = f" ({exercise.title})" if exercise.title else ""
+    return (
+        f"## Exercise {exercise.number}{title}: {exercise.points} points\n\n{exercise.statement}\n\n"
+        f"*Points:* {', '.join(points)}."
+    )
+
+
+def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) -> NotebookNode:
+    """Return the notebook of the teacher: a source for nbgrader, with what our grader needs in its metadata.
+
+    Parameters
+    ----------
+    week : int
+        Number of the assignment.
+    chosen : list of Exercise
+        Its exercises.
+    want : dict
+        Reference values by label and name, joined by a space.
+    """
+    install = install_cell("", repository()).split("\n")
+    lines = sorted({"import numpy as np", *(line for exercise in chosen for line in exercise.imports.values())})
+    cells = [
+        cell("markdown", opening(week, chosen), "opening"),
+        cell("code", "\n".join(line for line in install if not line.startswith("#")), "install"),
+        cell("code", "\n".join(sorted(lines, key=lambda line: (line.startswith("from"), line))), "imports"),
+    ]
+    for exercise in chosen:
+        label = exercise.label
+        cells.append(cell("markdown", heading(exercise), f"{label}-statement"))
+        if exercise.sheet:
+            cells.append(cell("code", exercise.sheet, f"{label}-sheet"))
+        if exercise.rubric:
+            marks = "\n".join(f"- {counted(points)}: {text}" for points, text in exercise.rubric)
+            solution = f"### BEGIN SOLUTION\n{exercise.solution}\n\n{marks}\n### END SOLUTION"
+            source = f"{text_marker(exercise.number)}\n\n{solution}"
+            points = sum(points for points, _ in exercise.rubric)
+            made = cell("markdown", source, f"{label}-derivation", solution=True, grade=True, points=points)
+            made.metadata["spurlib"] = {"exercise": label, "number": exercise.number, "rubric": exercise.rubric}
+            cells.append(made)
+        if exercise.items:
+            source = f"{code_marker(exercise.number)}\n### BEGIN SOLUTION\n{exercise.answer}\n### END SOLUTION"
+            made = cell("code", source, f"{label}-answer", solution=True)
+            made.metadata["spurlib"] = {"exercise": label, "names": [item.name for item in exercise.items]}
+            cells.append(made)
+        for item in exercise.items:
+            wanted = want[f"{label} {item.name}"]
+            source = f"{visible(wanted)}\n### BEGIN HIDDEN TESTS\n{hidden(wanted)}\n### END HIDDEN TESTS"
+            made = cell("code", source, f"{label}-{item.name}", grade=True, points=item.points)
+            made.metadata["spurlib"] = {"exercise": label, "number": exercise.number, "want": wanted}
+            cells.append(made)
+    metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}, "spurlib": {"week": week}}
+    return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
+
+
+def student(key: NotebookNode) -> NotebookNode:
+    """Return the students' notebook, given the teacher's: without solutions, hidden tests and reference values."""
+    nb = copy.deepcopy(key)
+    for cell in nb.cells:
+        names = cell.metadata.get("spurlib", {}).get("names", [])
+        blank = "\n".join(f"{name} = ..." for name in names) if cell.cell_type == "code" else WRITE
+        cell.source = HIDDEN.sub("", SOLUTION.sub(lambda _, blank=blank: blank, cell.source))
+        cell.metadata.pop("spurlib", None)
+    return nb
