@@ -45,8 +45,9 @@ def test_the_recipes_of_the_readme_run(capsys):
         warnings.simplefilter("error")
         for block in blocks:
             exec(block, names)
-    first, law, spurious, trained = map(float, capsys.readouterr().out.split())
+    first, law, spurious, trained, deep, learned, stopped = map(float, capsys.readouterr().out.split())
     expected = sl.predict_accuracy("relu", 0.5, n=500, d=1000).spurious
     assert abs(first - law) < 0.01 and 0.1 < trained < 1
+    assert 0.07 < deep < 0.09 and 0.5 < stopped < learned < 1
     assert abs(spurious - expected) < 3 * (expected * (1 - expected) / 500) ** 0.5  # of 500 samples
     assert names["m"].at(names["own"].Z_spurious).own.shape == (60,)

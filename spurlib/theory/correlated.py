@@ -116,7 +116,7 @@ def predict_correlated(
     >>> theta = np.r_[1.0, np.zeros(d - 1)]
     >>> found = predict_correlated("relu", np.eye(d) + cross, theta, np.arange(d) >= d // 2, n=[100, 400])
     >>> found.learned.round(3), found.memorized.round(3)
-    (array([0.055, 0.058]), array([0.292, 0.198]))
+    (array([0.054, 0.05 ]), array([0.296, 0.159]))
     """
     sigma, direction, mask = _checked(covariance, theta, spurious)
     d = len(sigma)
@@ -148,9 +148,9 @@ def predict_correlated(
     cross = (P[:, None] * sigma + sigma * P) / 2
     seen = sigma @ direction  # covariances of the coordinates with the label's
     rotated = [vectors.T @ M @ vectors for M in (query, cross, P[:, None] * sigma)]
-    u, v = vectors.T @ seen, vectors.T @ (P * seen)
+    teacher, v = vectors.T @ direction, vectors.T @ (P * seen)
     one = [
-        _predict(values, rotated, u, v, float(n), float(level), damped)
+        _predict(values, rotated, teacher, v, float(n), float(level), damped)
         for n, level in zip(samples.flat, noise.flat, strict=True)
     ]
     names = CorrelatedPrediction.__dataclass_fields__
@@ -160,17 +160,24 @@ def predict_correlated(
 
 
 def _predict(
-    values: np.ndarray, rotated: list[np.ndarray], u: np.ndarray, v: np.ndarray, n: float, noise: float, damped: float
+    values: np.ndarray,
+    rotated: list[np.ndarray],
+    theta: np.ndarray,
+    v: np.ndarray,
+    n: float,
+    noise: float,
+    damped: float,
 ) -> dict[str, float]:
-    """In the basis of the eigenvectors, and in units of a_1 / d; u is Sigma theta, v is P Sigma theta."""
+    """In the basis of the eigenvectors, and in units of a_1 / d; v is P Sigma theta."""
     query, cross, spurious = rotated
+    u = values * theta
     t = penalty_of(values, n, noise)
     inverse = 1 / (values + t)
     shrunk = values * inverse
     gamma = float((np.diag(spurious) * inverse).sum() + damped / t) / n
     w = LINEAR * inverse * u  # mean of the coefficients
     slope, moved = float(w @ u), float(w @ v)  # covariances of outputs and t, on samples and on queries
-    teacher = float((t * inverse**2 * u**2 * t / np.maximum(values, 1e-300)).sum())
+    teacher = float((values * (t * inverse * theta) ** 2).sum())
     risk = (1 - LINEAR**2 + LINEAR**2 * teacher) / (1 - (shrunk**2).sum() / n)
     power = float(w @ (values * w)) + risk / n * float((shrunk**2).sum())
     scatter = inverse**2 * values * risk / n  # variances of the coefficients, along the eigenvectors

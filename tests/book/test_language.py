@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,17 +21,29 @@ UNWANTED = {
     "British spelling": r"\w*(?:colour|behaviour|neighbour|labelled|modelling|centred)\w*|"
     r"(?:general|normal|minim|maxim|real|regular)is(?:e|ed|es|ing|ation)",
 }
-CODE = re.compile(
-    r"^(`{3,})(?!\{(?:math|table|list-table|figure|exercise|solution|prf)).*?^\1`*$", re.DOTALL | re.MULTILINE
-)
+FENCE = re.compile(r"(`{3,})(?:\{([\w:-]+)\})?")
+READ = re.compile(r"table|list-table|figure|exercise.*|solution.*|prf:.*")
 CAPTIONS = re.compile(r"^ *(?:caption|alt): .*(?:\n {4,}.*)*", re.MULTILINE)
 
 
 def prose(text: str) -> str:
     """Return what is read: the text without code, formulas and literals, and the captions of figures."""
     captions = "\n".join(CAPTIONS.findall(text))
-    text = CODE.sub("", text) + captions
+    text = "\n".join(unfenced(text)) + captions
     return re.sub(r"\$\$.*?\$\$|\$[^$]+\$|`[^`]+`", " ", text, flags=re.DOTALL)
+
+
+def unfenced(text: str) -> Iterator[str]:
+    """Yield the lines outside of fences, and those within directives that hold text."""
+    closing: list[tuple[str, bool]] = []
+    for line in text.splitlines():
+        fence = FENCE.match(line)
+        if closing and fence and line.strip() == fence[1] and fence[1] >= closing[-1][0]:
+            closing.pop()
+        elif fence and line.strip() != fence[1] and all(shown for _, shown in closing):
+            closing.append((fence[1], bool(READ.fullmatch(fence[2] or ""))))
+        elif all(shown for _, shown in closing):
+            yield line
 
 
 TEXTS = {**{f"chapters/{name}.md": text for name, text in sources().items()}, "README.md": read(ROOT / "README.md")}
@@ -61,6 +74,13 @@ def test_what_is_not_written(kind):
 def test_it_is_found_where_it_is_written(kind, text):
     assert pattern(kind).search(prose(text))
     assert not pattern(kind).search(prose(f"```{{code-cell}}\n{text.replace('```', '')}\n```".replace("caption", "x")))
+
+
+def test_formulas_do_not_end_the_text():
+    kept = prose("one\n```{math}\na\n```\ntwo\n```{code-cell}\ncode\n```\n```{exercise-start}\n:label: x\n```\nthree\n")
+    assert kept.split() == ["one", "two", ":label:", "x", "three"]
+    words = {name: len(prose(text).split()) for name, text in TEXTS.items()}
+    assert words["chapters/stability.md"] > 2500 and words["chapters/sharp-law.md"] > 2500
 
 
 def rows():
