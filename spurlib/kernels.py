@@ -21,6 +21,7 @@ _TILE = 256  # rows and columns computed at a time: the passes over a tile stay 
 _HOMOGENEOUS = ("relu", "leaky_relu", "abs")  # of the library's own: f(s u) = s f(u) for s > 0
 _DEGREES = (16, 32, 64, 128)  # of the interpolation of a kernel on a sphere
 _FEW = 2**14  # pairs: they are less work than the nodes of the interpolation, some of which are nearly parallel
+_RADII = 2.0 ** -np.arange(1, 11)  # of intervals about 0: narrow kernels vary fast, and are small there
 _ROUND = 1e-12  # relative: what counts as rounding of a norm
 
 
@@ -323,8 +324,8 @@ class InnerProductKernel:
     -----
     Samples on the sphere :math:`|z| = \sqrt d` have inner products in [-1, 1]. Others are taken as far as `kappa` is
     defined. The power series is found by interpolation in the Chebyshev points of [-1/2, 1/2], where it converges like
-    :math:`3.7^{-m}` if :math:`\kappa` is analytic in the unit disc, as a sum with nonnegative coefficients and a finite
-    value at 1 is, smooth at 1 or not.
+    :math:`3.7^{-m}`, and of shorter intervals, which serve narrow kernels. This asks that :math:`\kappa` is analytic in
+    the unit disc, as a sum with nonnegative coefficients and a finite value at 1 is, smooth at 1 or not.
 
     Examples
     --------
@@ -437,28 +438,21 @@ class InnerProductKernel:
 
     def _power_series(self) -> np.ndarray:
         """The coefficients a_0, ..., a_12, checked; those that are rounding are zero."""
-        x = chebyshev.chebpts1(48) / 2
-        values, ends = self(x), self(np.array([-1.0, 1.0]))
+        x = chebyshev.chebpts1(48)
+        values, ends = self(x / 2), self(np.array([-1.0, 1.0]))
         if not (np.isfinite(values).all() and np.isfinite(ends).all()):
             raise ValueError(f"kappa {self.name!r} is not finite on [-1, 1]")
-        if not np.allclose(values[::3], self(x[::3].reshape(-1, 2)).ravel(), rtol=1e-12, atol=0):
+        if not np.allclose(values[::3], self(x[::3].reshape(-1, 2) / 2).ravel(), rtol=1e-12, atol=0):
             raise ValueError(
                 f"kappa {self.name!r} must act entry-wise: its values on a part are not those on the whole"
             )
-        size = float(np.abs(np.r_[values, ends]).max())
-        c = chebyshev.chebfit(2 * x, values, 47)
-        noise = max(float(np.abs(c[-12:]).max()), 1e-16 * size)
-        if size == 0 or noise > 1e-11 * size:
+        top = float(np.abs(np.r_[values, ends]).max())
+        found = [one for radius in _RADII if (one := self._interpolated(x, radius, top)) is not None]
+        if top == 0 or not found:
             raise ValueError(f"kappa {self.name!r} has no power series about 0 that converges for |rho| < 1")
-        of_degree = np.zeros((48, 13))  # coefficients of the Chebyshev polynomials of 2 rho
-        for m in range(48):
-            powers = chebyshev.cheb2poly(np.eye(48)[m, : m + 1])[:13]
-            of_degree[m, : len(powers)] = powers
-        of_degree *= 2.0 ** np.arange(13)
-        kept = np.abs(c) > 10 * noise
-        sizes, last = np.abs(of_degree), kept.nonzero()[0].max(initial=-1)  # none is kept of a narrow kernel
-        a, rounding = c[kept] @ of_degree[kept], 10 * noise * sizes[: last + 1].sum(axis=0)
-        beyond = np.minimum(10 * noise, 2 * size * (2 + 3**0.5) ** -np.arange(48.0)) @ sizes  # at most, if all a_l >= 0
+        each, roundings, doubts = (np.stack(part) for part in zip(*found, strict=True))
+        best = np.maximum(roundings, doubts).argmin(axis=0), np.arange(13)
+        a, rounding, beyond = each[best], roundings[best], doubts[best]
         negative = np.flatnonzero(a < -np.maximum(rounding, beyond))
         if len(negative) or abs(ends[0]) > ends[1] * (1 + 1e-9):
             why = (
@@ -469,6 +463,32 @@ class InnerProductKernel:
                 f"coefficients, and {why}"
             )
         return np.where(a > rounding, a, 0.0)
+
+    def _interpolated(
+        self, x: np.ndarray, radius: float, top: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Coefficients by the Chebyshev points of [-radius, radius], their rounding, and what the cut may hide.
+
+        None where the interpolation does not settle there.
+        """
+        values = self(radius * x)
+        size, c = float(np.abs(values).max()), chebyshev.chebfit(x, values, 47)
+        noise = max(float(np.abs(c[-12:]).max()), 1e-16 * size)
+        if noise > 1e-11 * (top if radius == _RADII[0] else size):
+            return None
+        of_degree = np.zeros((48, 13))  # coefficients of the Chebyshev polynomials of rho / radius
+        for m in range(48):
+            powers = chebyshev.cheb2poly(np.eye(48)[m, : m + 1])[:13]
+            of_degree[m, : len(powers)] = powers
+        of_degree *= radius ** -np.arange(13.0)
+        kept, sizes = np.abs(c) > 10 * noise, np.abs(of_degree)
+        ellipse = 1 / radius + (radius**-2 - 1) ** 0.5
+        beyond = np.minimum(10 * noise, 2 * top * ellipse ** -np.arange(48.0)) @ sizes  # at most, if all a_l >= 0
+        return (
+            c[kept] @ of_degree[kept],
+            10 * noise * sizes[: kept.nonzero()[0].max(initial=-1) + 1].sum(axis=0),
+            beyond,
+        )
 
     @property
     def degree(self) -> int | None:

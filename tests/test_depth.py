@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDE = np.longdouble  # the angle of nearly parallel rows is lost in float64
 PI = WIDE("3.14159265358979323846264338327950288")
 KINDS = {"rf": ("rf", "hidden"), "hidden": ("ntk", "hidden"), "all": ("ntk", "all"), "last": ("ntk", "last")}
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 VARIANCES = [(1.0, 0.0), (1.7, 0.3)]
 
 
@@ -328,6 +329,16 @@ def test_kinds_in_and_out():
         assert isinstance(K, np.ndarray) and K.dtype == np.float64 and K.shape == (5, 6)
         assert isinstance(kernel.gram(T), torch.Tensor) and isinstance(kernel.gram(A, T), np.ndarray)
         np.testing.assert_array_equal(kernel.gram(T, torch.from_numpy(B)).numpy(), K)
+
+
+@CUDA
+@pytest.mark.parametrize("act", ["relu", "tanh"])
+def test_cuda_equals_the_cpu(act):
+    X = np.vstack([rows(), rows(seed=1)[5:]])
+    for kernel in kernels_of(act, 3, 1.2, 0.1).values():
+        K = kernel.gram(torch.from_numpy(X).cuda(), X[:5])
+        assert K.is_cuda
+        np.testing.assert_allclose(K.cpu().numpy(), kernel.gram(X, X[:5]), rtol=0, atol=1e-9 * float(K.abs().max()))
 
 
 def test_tiles_make_no_difference(monkeypatch):

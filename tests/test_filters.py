@@ -172,6 +172,16 @@ def test_kinds_in_and_out(rows_of):
     np.testing.assert_allclose(lists.predict(rows.tolist()), solve.predict(rows), rtol=1e-12)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_cuda_equals_the_cpu():
+    Phi, PhiQ, g = problem()
+    K, rows = Phi @ Phi.T, PhiQ @ Phi.T
+    here, there = (FilteredSolve(matrix, g, filters.flow(0.03)) for matrix in (K, torch.from_numpy(K).cuda()))
+    found = there.predict(torch.from_numpy(rows).cuda())
+    assert found.is_cuda and isinstance(there.predict(rows), np.ndarray)
+    np.testing.assert_allclose(found.cpu().numpy(), here.predict(rows), rtol=1e-9)
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_columns_of_labels_are_regressions_of_their_own(outputs):
     Phi, PhiQ, G = problem(outputs=outputs)

@@ -35,7 +35,7 @@ SERIES = {
     "square": (np.square, 0, 0, 1),
     "constant": (lambda rho: 3 + 0 * rho, 3, 0, 0),
     "short": (lambda rho: np.exp(20 * (rho - 1)), *(math.exp(-20) * a for a in (1, 20, 200))),
-    "shorter": (lambda rho: np.exp(60 * (rho - 1)), 0, 0, 0),
+    "shorter": (lambda rho: np.exp(60 * (rho - 1)), *(math.exp(-60) * a for a in (1, 60, 1800))),
     "shortest": (lambda rho: np.exp(3000 * (rho - 1)), 0, 0, 0),
 }
 
@@ -50,6 +50,14 @@ def test_the_numbers_of_known_series(name, size):
     got = (found.a0, found.a1, found.c, *found.c_alpha, found.a2)
     gap = np.abs(np.array(got) / size - expected)
     assert gap[:-1].max() <= 2e-12 * one and gap[-1] <= 1e-10 * one
+
+
+@pytest.mark.parametrize("width", [0.1, 0.03, 0.01, 0.003])
+def test_narrow_kernels_have_their_small_numbers(width):
+    kernel = sl.InnerProductKernel(lambda rho: np.exp((rho - 1) / width))
+    found = kernel.numbers(0.5)
+    np.testing.assert_allclose(found.a1, math.exp(-1 / width) / width, rtol=1e-9)
+    assert predict_accuracy(kernel, 0.5, n=800, d=400).test > 0.76  # the sign of the linear part, however small it is
 
 
 def test_numbers_in_numbers_out():

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nbformat import NotebookNode
 
 from .chapters import CHAPTERS, SourceError, contents, notebook, repository, sources, titles
-from .markup import Directive, Label, labels, parse
+from .markup import KINDS, Directive, Label, labels, parse, walk
 from .notebooks import FOLDED, glued, load
 from .repository import published
 from .translate import Translator
 
+REFERENCE = re.compile(r"\{(?:eq|prf:ref)\}`(?:[^`<]*<)?([\w:-]+)>?`")
 GRADE = re.compile(r"^% grade: (\d+) points? for ([^\W\d]\w*) within (\S+), not (.+)$")
 RUBRIC = re.compile(r"^% rubric: (\d+) points? for (.+)$")
 MARKED = re.compile(r"^% (?:grade|rubric)\b", re.MULTILINE)
@@ -52,6 +53,7 @@ class Exercise:
     number: str = ""
     title: str = ""
     statement: str = ""
+    quoted: dict[str, str] = field(default_factory=dict)
     sheet: str = ""
     answer: str = ""
     solution: str = ""
@@ -74,6 +76,10 @@ class SheetTranslator(Translator):
         self.labels = {other.name: other for other in every if other.name}
         self.site = published(repository())
 
+    def equation(self, block: Directive) -> str:
+        """Return a displayed equation with its number."""
+        return self._math(block)
+
     def _link(self, text: str, chapter: str, place: str = "") -> str:
         if not self.site:
             return text
@@ -85,13 +91,14 @@ def exercises(names: list[str] | None = None) -> dict[str, Exercise]:
     texts = sources()
     every = labels(texts, contents())
     place = {label.name: label for label in every if label.kind == "exercise"}
+    blocks = _labeled(texts.values())
     found = {}
     for chapter in names or [name for name, text in texts.items() if MARKED.search(text)]:
         nb, stored = notebook(chapter), load(chapter)
         values = glued([cell.outputs for cell in stored.cells if cell.cell_type == "code"]) if stored else {}
         known = _imports(nb)
         for label, parts in _parts(nb).items():
-            exercise = _exercise(place[label], parts, SheetTranslator(place[label], every, values))
+            exercise = _exercise(place[label], parts, SheetTranslator(place[label], every, values), blocks)
             used = _names(exercise.sheet + "\n" + exercise.answer)
             exercise.imports = {name: line for name, line in known.items() if name in used - NOT_ASSIGNED}
             if exercise.points:
@@ -136,7 +143,28 @@ def _blocks(lines: list[str]) -> Iterator[tuple[str, str | Directive]]:
         yield "\n".join(lines[line - 1 : end - 1]), block
 
 
-def _exercise(label: Label, parts: Parts, translator: SheetTranslator) -> Exercise:
+def _labeled(texts: Iterable[str]) -> dict[str, Directive]:
+    """Return all statements and equations of the book that have a label."""
+    found = {}
+    for text in texts:
+        for _, block in walk(text.split("\n")):
+            if isinstance(block, Directive) and block.kind in (*KINDS, "math") and "label" in block.options:
+                found[str(block.options["label"])] = block
+    return found
+
+
+def _quoted(text: str, translator: SheetTranslator, blocks: dict[str, Directive]) -> dict[str, str]:
+    """Return the statements and equations to which a text refers, so that it can be read without the book."""
+    found = {}
+    for name in dict.fromkeys(REFERENCE.findall(text)):
+        block, label = blocks[name], translator.labels[name]
+        title = f" ({translator.text(block.argument)})" if block.argument else ""
+        body = translator.text("\n".join(block.body))
+        found[name] = translator.equation(block) if block.kind == "math" else f"**{label.text}{title}.**\n\n{body}"
+    return found
+
+
+def _exercise(label: Label, parts: Parts, translator: SheetTranslator, blocks: dict[str, Directive]) -> Exercise:
     texts = {kind: "\n".join(text for part, text in parts if part == kind) for kind, _ in parts}
     exercise = Exercise(label.name, label.chapter, label.number, texts["title"])
     lines = texts.get("solution", "").split("\n")
@@ -148,7 +176,8 @@ def _exercise(label: Label, parts: Parts, translator: SheetTranslator) -> Exerci
         else:
             raise SourceError(f"chapters/{label.chapter}.md: {label.name}: not a line for the grader: {line!r}")
     if exercise.points:
-        exercise.statement = translator.text(texts.get("statement", ""))
+        exercise.statement = translator.text(texts["statement"])
+        exercise.quoted = _quoted(texts["statement"], translator, blocks)
         exercise.solution = translator.text(texts.get("solution", ""))
         exercise.sheet, exercise.answer = texts.get("sheet", ""), texts.get("answer", "")
     return exercise

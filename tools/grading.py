@@ -152,9 +152,7 @@ def work(key: NotebookNode, submission: NotebookNode) -> dict[str, Work]:
     """
     of, seen, label = owners(key), set[str](), ""
     key = student(key)
-    marked = {
-        cell.source.split("\n")[0]: _id(cell) for cell in key.cells if _id(cell).endswith(("-answer", "-derivation"))
-    }
+    marked = {cell.source.split("\n")[0]: _id(cell) for cell in key.cells if _id(cell).endswith(("-answer", "-text"))}
     given = {cell.source.strip(): _id(cell) for cell in key.cells}
     found = {label: Work() for label in of.values()}
     for cell in submission.cells:
@@ -166,7 +164,7 @@ def work(key: NotebookNode, submission: NotebookNode) -> dict[str, Work]:
         label = of.get(name, label)
         if cell.cell_type == "code" and (not name or name.endswith("-answer")):
             found[label].code.append(source)
-        elif cell.cell_type == "markdown" and (not name or name.endswith("-derivation")):
+        elif cell.cell_type == "markdown" and (not name or name.endswith("-text")):
             found[label].text.append(source)
     return found
 
@@ -280,11 +278,11 @@ def mark(key: NotebookNode, student: str, text: str, sandbox: Sandbox) -> Graded
 
 
 def answered(texts: list[str]) -> bool:
-    """Return whether a derivation says more than the sheet did."""
+    """Return whether a written answer says more than the sheet did."""
     text = "\n".join(texts)
     for given in PLACEHOLDERS:
         text = text.replace(given, "")
-    return bool(re.sub(r"\*\*Derivation for Exercise [\d.]+\*\*", "", text).strip())
+    return bool(re.sub(r"\*\*Written answer to Exercise [\d.]+\*\*", "", text).strip())
 
 
 def names(folder: Path) -> Iterator[tuple[str, str, Path]]:
@@ -422,7 +420,7 @@ def feedback(key: NotebookNode, done: Graded, solutions: bool = False) -> str:
         cells = {_id(cell): cell for cell in key.cells if of[_id(cell)] == label}
         parts.append(f"<section>{show(cells[f'{label}-statement'].source)}{_table(show, done, label)}")
         if text := "\n\n".join(done.own.get(label, Work()).text):
-            parts.append(f"<h3>Your derivation</h3><div class=text>{show(text)}</div>")
+            parts.append(f"<h3>Your written answer</h3><div class=text>{show(text)}</div>")
         for one in done.ran:
             if one["of"] == label and one["own"]:
                 parts.append(f"<h3>Your code</h3><pre class=code>{html.escape(one['source'])}</pre>")

@@ -41,8 +41,8 @@ def code_marker(number: str) -> str:
 
 
 def text_marker(number: str) -> str:
-    """Return the line by which a derivation is known."""
-    return f"**Derivation for Exercise {number}.**"
+    """Return the line by which a written answer is known."""
+    return f"**Written answer to Exercise {number}.**"
 
 
 # ---- what the tests compare with
@@ -136,23 +136,25 @@ def opening(week: int, chosen: list[Exercise]) -> str:
             lines += [f"[on Binder]({launch['binderhub_url']}/v2/gh/{repo}/{branch}?urlpath=lab/tree/{path}).", ""]
     lines += [
         f"*{points} points.* Define the names that each exercise asks for in its answer cell, and write derivations "
-        "in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. The cell below "
-        "an answer checks names, shapes and one entry; all values are compared after you have handed in the notebook, "
-        "so do not round them. Before you do, restart the kernel and run all cells.",
+        "and explanations in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. "
+        "The cell below an answer checks name, shape and one entry; all values are compared after you have handed in "
+        "the notebook, so do not round them. Notation is that of the chapters. Before you hand in, restart the kernel "
+        "and run all cells.",
     ]
     return "\n".join(lines)
 
 
-def heading(exercise: Exercise) -> str:
-    """Return the statement of an exercise with its points."""
+def heading(exercise: Exercise, known: set[str]) -> str:
+    """Return the statement of an exercise with its points, and what it refers to that is not known yet."""
     points = [f"`{item.name}` {item.points}" for item in exercise.items]
     if exercise.rubric:
-        points.append(f"derivation {sum(points for points, _ in exercise.rubric)}")
+        points.append(f"written answer {sum(points for points, _ in exercise.rubric)}")
     title = f" ({exercise.title})" if exercise.title else ""
-    return (
-        f"## Exercise {exercise.number}{title}: {exercise.points} points\n\n{exercise.statement}\n\n"
-        f"*Points:* {', '.join(points)}."
-    )
+    parts = [f"## Exercise {exercise.number}{title}: {exercise.points} points", exercise.statement]
+    if new := [text for name, text in exercise.quoted.items() if name not in known]:
+        parts += ["*In the book:*", *new]
+    known.update(exercise.quoted)
+    return "\n\n".join([*parts, f"*Points:* {', '.join(points)}."])
 
 
 def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) -> NotebookNode:
@@ -174,9 +176,10 @@ def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) 
         cell("code", "\n".join(line for line in install if not line.startswith("#")), "install"),
         cell("code", "\n".join(sorted(lines, key=lambda line: (line.startswith("from"), line))), "imports"),
     ]
+    known = set[str]()
     for exercise in chosen:
         label = exercise.label
-        cells.append(cell("markdown", heading(exercise), f"{label}-statement"))
+        cells.append(cell("markdown", heading(exercise, known), f"{label}-statement"))
         if exercise.sheet:
             cells.append(cell("code", exercise.sheet, f"{label}-sheet"))
         if exercise.rubric:
@@ -184,7 +187,7 @@ def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) 
             solution = f"### BEGIN SOLUTION\n{exercise.solution}\n\n{marks}\n### END SOLUTION"
             source = f"{text_marker(exercise.number)}\n\n{solution}"
             points = sum(points for points, _ in exercise.rubric)
-            made = cell("markdown", source, f"{label}-derivation", solution=True, grade=True, points=points)
+            made = cell("markdown", source, f"{label}-text", solution=True, grade=True, points=points)
             made.metadata["spurlib"] = {"exercise": label, "number": exercise.number, "rubric": exercise.rubric}
             cells.append(made)
         if exercise.items:

@@ -67,6 +67,13 @@ def solved(key, mistakes=None):
 
 
 @pytest.fixture(scope="module")
+def patient():
+    """Return a sandbox with the limits that an assignment has to keep."""
+    with Sandbox(**LIMITS) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
 def mistakes(known):
     """Return the mistakes of each week and kind of submission: the first name of each exercise, or all others."""
     found = {}
@@ -156,11 +163,10 @@ def test_no_sheet_is_left_of_a_week_that_is_gone():
 
 
 @pytest.mark.parametrize("week", WEEKS)
-def test_both_tests_pass_where_the_answers_are_right(keys, week):
+def test_both_tests_pass_where_the_answers_are_right(keys, week, patient):
     """The visible ones in the students' notebook, the hidden ones of those who grade with nbgrader."""
     code = [{"source": cell.source} for cell in keys[week].cells if cell.cell_type == "code"]
-    with Sandbox(**LIMITS) as sandbox:
-        assert [one["error"] + one["text"] for one in sandbox.run(code) if one["error"]] == []
+    assert [one["error"] + one["text"] for one in patient.run(code) if one["error"]] == []
 
 
 def test_statements_name_what_to_define(known):
@@ -296,7 +302,7 @@ def disturbed(nb, how):
         for cell in nb.cells:
             cell.metadata = {}
     elif how == "only answers":
-        nb.cells = [cell for cell in nb.cells if cell.id.endswith(("-answer", "-derivation"))]
+        nb.cells = [cell for cell in nb.cells if cell.id.endswith(("-answer", "-text"))]
     elif how == "data changed":
         for cell in nb.cells:
             if cell.id.endswith("-sheet"):
@@ -341,7 +347,7 @@ def test_marks_and_what_a_person_reads(key, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "Ben").mkdir(parents=True)
     evil = handed_in(key, double='double = 2 * x\nprint("<script>alert(1)</script>")')
-    text = next(cell for cell in evil.cells if cell.id == "ex-double-derivation")
+    text = next(cell for cell in evil.cells if cell.id == "ex-double-text")
     text.source += "\n\n<script>alert(2)</script> and $a < b$"
     nbformat.write(evil, folder / "Ben" / "anything.ipynb")
     nbformat.write(student(key), folder / "archer_12_345_week-07.ipynb")
@@ -473,7 +479,7 @@ def test_nbgrader_makes_the_same_sheet_and_gives_the_same_marks(key, tmp_path):
     run("generate_assignment", "w", "--create")
     release = nbformat.read(course / "release" / "w" / "w.ipynb", 4)
     ours = {cell.id: cell.source for cell in student(key).cells}
-    own = ("-answer", "-derivation")
+    own = ("-answer", "-text")
     assert {cell.id: cell.source for cell in release.cells if not cell.id.endswith(own)} == {
         name: source for name, source in ours.items() if not name.endswith(own)
     }
