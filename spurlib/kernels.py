@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -447,7 +448,13 @@ class InnerProductKernel:
                 f"kappa {self.name!r} must act entry-wise: its values on a part are not those on the whole"
             )
         top = float(np.abs(np.r_[values, ends]).max())
-        found = [one for radius in _RADII if (one := self._interpolated(x, radius, top)) is not None]
+        found = []
+        for radius in _RADII:
+            one = self._interpolated(x, radius, top)
+            if one is not None:
+                found.append(one)
+                if max(one[1][1], one[2][1]) <= 1e-9 * one[0][1]:  # a_1 is known
+                    break
         if top == 0 or not found:
             raise ValueError(f"kappa {self.name!r} has no power series about 0 that converges for |rho| < 1")
         each, roundings, doubts = (np.stack(part) for part in zip(*found, strict=True))
@@ -476,11 +483,7 @@ class InnerProductKernel:
         noise = max(float(np.abs(c[-12:]).max()), 1e-16 * size)
         if noise > 1e-11 * (top if radius == _RADII[0] else size):
             return None
-        of_degree = np.zeros((48, 13))  # coefficients of the Chebyshev polynomials of rho / radius
-        for m in range(48):
-            powers = chebyshev.cheb2poly(np.eye(48)[m, : m + 1])[:13]
-            of_degree[m, : len(powers)] = powers
-        of_degree *= radius ** -np.arange(13.0)
+        of_degree = _of_degree() * radius ** -np.arange(13.0)
         kept, sizes = np.abs(c) > 10 * noise, np.abs(of_degree)
         ellipse = 1 / radius + (radius**-2 - 1) ** 0.5
         beyond = np.minimum(10 * noise, 2 * top * ellipse ** -np.arange(48.0)) @ sizes  # at most, if all a_l >= 0
@@ -521,6 +524,16 @@ class InnerProductKernel:
         if c <= 1e-13 * one:
             c, damped = 0.0, np.zeros_like(damped)
         return KernelNumbers(a0, a1, c, plain(damped), a2)
+
+
+@cache
+def _of_degree() -> np.ndarray:
+    """Coefficients up to degree 12 of the first 48 Chebyshev polynomials."""
+    out = np.zeros((48, 13))
+    for m in range(48):
+        powers = chebyshev.cheb2poly(np.eye(48)[m, : m + 1])[:13]
+        out[m, : len(powers)] = powers
+    return out
 
 
 @dataclass(frozen=True)

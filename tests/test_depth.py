@@ -143,8 +143,9 @@ def test_the_step_layer_by_layer(depth):
             assert_close(kernel.gram(X), expected[which])
 
 
-@pytest.mark.parametrize(("w", "b"), VARIANCES)
-@pytest.mark.parametrize("depth", [2, 3, 5, 20])
+@pytest.mark.parametrize(
+    ("depth", "w", "b"), [(2, 1.0, 0.0), (3, 1.7, 0.3), (5, 1.0, 0.0), (5, 1.7, 0.3), (20, 1.7, 0.3)]
+)
 @pytest.mark.parametrize("name", SMOOTH)
 def test_quadrature_layer_by_layer(name, depth, w, b):
     X = rows()[[0, 1, 2, 4, 8]]
@@ -201,7 +202,7 @@ def test_homogeneous_kernels_of_unequal_norms_are_interpolated_too(act, kind, mo
 @given(st.sampled_from(["relu", "step", "erf", "tanh", "silu", "h1+h2"]), st.sampled_from([*KINDS]), st.integers(2, 6),
        st.integers(1, 7), st.integers(2, 6), st.floats(0.3, 2), st.sampled_from([0.0, 0.4]),
        st.integers(0, 2**32 - 1))  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_kernels_are_symmetric_positive_and_rotation_invariant(act, which, depth, n, d, w, b, seed):
     rng = np.random.default_rng(seed)
     X, Y = rng.standard_normal((n, d)), rng.standard_normal((3, d))

@@ -11,13 +11,13 @@ import http.server
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
 from .build import BUILD, build, render
@@ -43,19 +43,21 @@ div.admonition, div.proof { break-inside: auto !important }
 pre { white-space: pre-wrap; font-size: 8.5pt }
 mjx-container { overflow: visible !important; font-size: 100% !important }
 .spurlib-contents { break-after: page }
-.spurlib-contents h2 { margin: 1em 0 0.2em; font-size: 12pt }
+.spurlib-contents .part { margin: 1em 0 0.2em; font-size: 12pt; font-weight: bold; break-after: avoid }
 .spurlib-contents a { display: flex; color: inherit; text-decoration: none }
 .spurlib-contents a span { flex: 1; border-bottom: 1px dotted; margin: 0 0.5em 0.3em }
 """
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8pt"><span class="pageNumber"></span></div>'
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
-CONTENTS = """([title, author, lines]) => {
+LICENSED = '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>'
+CONTENTS = """([title, author, license, lines]) => {
     document.querySelector('.spurlib-contents')?.remove();
     const list = document.createElement('div');
     list.className = 'spurlib-contents';
     const row = ([name, text, page]) => name === null
-        ? `<h2>${text}</h2>` : `<a href="#document-chapters/${name}">${text}<span></span>${page}</a>`;
-    list.innerHTML = `<p style="font-size: 26pt">${title}</p><p>${author}</p>` + lines.map(row).join('');
+        ? `<p class="part">${text}</p>` : `<a href="#document-chapters/${name}">${text}<span></span>${page}</a>`;
+    list.innerHTML = `<p style="font-size: 26pt">${title}</p><p>${author}</p><p>${license}</p>`
+        + lines.map(row).join('');
     document.querySelector('article').prepend(list);
 }"""
 
@@ -83,16 +85,32 @@ def serve(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def lines(pages: dict[str, int]) -> list[tuple[str | None, str, str]]:
-    """Return the contents list: name, text and page of each chapter, and the parts, which have no name."""
+def able() -> bool:
+    """Return whether there is a browser to print with, and say so when there is none."""
+    if chromium() is None:
+        print("Chromium is needed to print, and is not on the path.", file=sys.stderr)
+        return False
+    return True
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Page, str]]:
+    """Serve the files of a folder, and return a page of the browser and the address."""
+    with sync_playwright() as playwright, serve(folder) as address:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(), address
+        browser.close()
+
+
+def lines(pages: dict[str, int], names: Container[str]) -> list[tuple[str | None, str, str]]:
+    """Return the contents list of these chapters: name, text and page of each, and the parts, which have no name."""
     number = contents()
     found: list[tuple[str | None, str, str]] = []
     for part in yaml.safe_load(read(ROOT / "_toc.yml"))["parts"]:
-        found.append((None, part["caption"], ""))
-        for entry in part["chapters"]:
-            name = Path(entry["file"]).name
-            if name in ON_SCREEN:
-                continue
+        inside = [name for entry in part["chapters"] if (name := Path(entry["file"]).name) in names]
+        if inside:
+            found.append((None, part["caption"], ""))
+        for name in inside:
             title = f"{number[name]}. {titles()[name]}" if number[name] else titles()[name]
             found.append((name, title, str(pages.get(titles()[name], ""))))
     return found
@@ -115,12 +133,39 @@ def starts(pdf: Path) -> dict[str, int]:
     return found
 
 
+def load(page: Page, address: str) -> None:
+    """Open a page in the browser as it is to be printed: with its formulas, and all that can be opened open."""
+    page.set_default_timeout(0)
+    page.goto(address, wait_until="load")
+    page.evaluate("() => window.MathJax.startup.promise")
+    page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true })")
+    page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
+
+
+def save(page: Page, out: Path, title: str, names: Container[str]) -> None:
+    """Print the page that is open, after its title and the list of these chapters."""
+    page.add_style_tag(content=STYLE)
+    pages: dict[str, int] = {}
+    for _ in range(2):  # the second time with the numbers of the pages
+        page.evaluate(CONTENTS, [title, config()["author"], LICENSED, lines(pages, names)])
+        page.pdf(
+            path=out,
+            format="A4",
+            print_background=True,
+            margin=MARGIN,
+            display_header_footer=True,
+            header_template="<span></span>",
+            footer_template=FOOTER,
+            outline=True,
+            tagged=True,
+        )
+        pages = starts(out)
+    print(f"{out}: {len(PdfReader(out).pages)} pages")
+
+
 def pdf() -> bool:
     """Make the PDF; return True when all went well."""
-    if (browser_path := chromium()) is None:
-        print("Chromium is needed to print, and is not on the path.", file=sys.stderr)
-        return False
-    if not build():
+    if not able() or not build():
         return False
     print("Laying out one long page", flush=True)
     if (said := render("singlehtml", PRINT)) is not None:
@@ -130,38 +175,15 @@ def pdf() -> bool:
     # Sphinx addresses all that the page needs as if the page were at the top.
     shutil.copy(folder / "chapters" / "index.html", folder / "book.html")
     print("Printing", flush=True)
-    with sync_playwright() as playwright, serve(folder) as address:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.set_default_timeout(0)
-        page.goto(f"{address}/book.html", wait_until="load")
-        page.evaluate("() => window.MathJax.startup.promise")
-        page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true })")
-        page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
+    with opened(folder) as (page, address):
+        load(page, f"{address}/book.html")
         for name in ON_SCREEN:
             page.evaluate("id => document.getElementById(id).nextElementSibling.remove()", f"document-chapters/{name}")
-        page.add_style_tag(content=STYLE)
         page.evaluate(
             """() => document.querySelectorAll('[id^="document-chapters/"]').forEach(mark => {
                 mark.nextElementSibling.style.breakBefore = 'page' })"""
         )
-        pages: dict[str, int] = {}
-        for _ in range(2):  # the second time with the numbers of the pages
-            page.evaluate(CONTENTS, [config()["title"], config()["author"], lines(pages)])
-            page.pdf(
-                path=OUT,
-                format="A4",
-                print_background=True,
-                margin=MARGIN,
-                display_header_footer=True,
-                header_template="<span></span>",
-                footer_template=FOOTER,
-                outline=True,
-                tagged=True,
-            )
-            pages = starts(OUT)
-        browser.close()
-    print(f"{OUT}: {len(PdfReader(OUT).pages)} pages")
+        save(page, OUT, config()["title"], contents().keys() - {*ON_SCREEN})
     return True
 
 

@@ -266,17 +266,22 @@ def around(block: Tag) -> str:
     return bare(held.find(re.compile("^h[1-6]$")))
 
 
-def shown(block: Tag, page: str) -> str:
-    """Return a block as HTML for a slide: what it shows, with links to the page and without names of its own."""
+def bring(block: Tag) -> None:
+    """Take out of a block what only its page needs."""
     for part in block.select(DROPPED):
         part.extract()
+    for scroll in block.select("div.spurlib-scroll"):
+        scroll.unwrap()
+
+
+def shown(block: Tag, page: str) -> str:
+    """Return a block as HTML for a slide: what it shows, with links to the page and without names of its own."""
+    bring(block)
     if "proof" in block.get("class", []) and not block.select_one("p.admonition-title"):
         block.name, block["class"] = "div", "steps"  # a proof: its title is that of the slide
         if isinstance(start := block.p.contents[0], NavigableString):
             start.replace_with(start.removeprefix("Proof. "))
     outputs = block.select_one("div.cell_output") if "cell" in block.get("class", []) else None
-    for scroll in block.select("div.spurlib-scroll"):
-        scroll.unwrap()
     for link in block.find_all("a", href=True):
         there = urlsplit(str(link["href"]))
         if not there.scheme:
@@ -361,11 +366,15 @@ def section(slide: Slide, page: str, title: str, kind: str) -> str:
     )
 
 
+def article(text: str) -> BeautifulSoup:
+    """Read the article of a page, without the code that the page folds."""
+    # Most of a page is folded code and what stands around the article; without both it is read ten times faster.
+    return BeautifulSoup(FOLDED.sub("", text[text.index("<article") : text.index("</article>")]), "html.parser")
+
+
 def deck(text: str, page: str) -> tuple[str, list[str], int]:
     """Return the deck of a page as HTML, what is wrong with its marks, and the number of its slides."""
-    # Most of a page is folded code and what stands around the article; without both it is read ten times faster.
-    article = FOLDED.sub("", text[text.index("<article") : text.index("</article>")])
-    soup = BeautifulSoup(article, "html.parser")
+    soup = article(text)
     parts = list(cut(soup, page))
     if "% slide" in soup.get_text():
         parts.append(MarkError("a mark is seen on the page: it may not be the first line of a proof"))
@@ -437,23 +446,17 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def printed(decks: Path, names: list[str], folder: Path) -> bool:
     """Print decks as PDF, one page a slide; return True when there was a browser to do it."""
-    from playwright.sync_api import sync_playwright
+    from .pdf import able, opened
 
-    from .pdf import chromium, serve
-
-    if (browser := chromium()) is None:
-        print("Chromium is needed to print, and is not on the path.", file=sys.stderr)
+    if not able():
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, serve(decks.parent) as address:
-        started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        page = started.new_page()
+    with opened(decks.parent) as (page, address):
         for name in names:
             page.goto(f"{address}/slides/{name}.html?print-pdf")
             page.wait_for_function("document.documentElement.dataset.ready")
             page.pdf(path=folder / f"{name}.pdf", prefer_css_page_size=True, print_background=True)
             print(f"  {folder / name}.pdf", flush=True)
-        started.close()
     return True
 
 

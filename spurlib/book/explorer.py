@@ -77,6 +77,7 @@ class Explorer:
         for name, values in (("alphas", self.alphas), ("ratios", self.ratios)):
             if len(values) < 2 or not (np.diff(values) > 0).all():
                 raise ValueError(f"{name} must increase, got {values.tolist()}")
+        self._kernels: dict[int, Any] = {}
         self.settings = dict({"": {}} if settings is None else settings)
         if not self.settings:
             raise ValueError("settings must have at least one entry")
@@ -94,11 +95,10 @@ class Explorer:
             n = np.maximum(1, np.round(self.ratios * _MANY))
             exact = predict_accuracy(act, self.alphas[:, None], n=n, d=_MANY)
             return np.array([getattr(exact, name) for name in _NAMES])
-        from ..filters import flow, ridge  # they import torch, which a page without kernels does not need
-        from ..kernels import InfiniteWidth, InnerProductKernel
+        from ..filters import flow, ridge  # it imports torch, which a page without kernels does not need
 
         found: list[Any]
-        kernel = InnerProductKernel.of(InfiniteWidth(act) if isinstance(act, Activation) else act, _PAIRED)
+        kernel = self._kernel(act)
         if not change:
             found = [
                 predict_filter(kernel, alpha, ratio=self.ratios, filter=ridge(0.0)) for alpha in self.alphas.tolist()
@@ -113,6 +113,15 @@ class Explorer:
         else:
             raise ValueError(f"settings: {change} must be empty, or name time or correlation")
         return np.array([[getattr(one, name) for one in found] for name in _NAMES])
+
+    def _kernel(self, act: Any) -> Any:
+        """What an activation or kernel is on the sphere, made once."""
+        from ..kernels import InfiniteWidth, InnerProductKernel  # they import torch
+
+        if id(act) not in self._kernels:
+            wide = InfiniteWidth(act) if isinstance(act, Activation) else act
+            self._kernels[id(act)] = InnerProductKernel.of(wide, _PAIRED)
+        return self._kernels[id(act)]
 
     def _enter(self, run: Mapping[str, Any]) -> None:
         names = self.names

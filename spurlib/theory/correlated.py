@@ -13,7 +13,7 @@ from .._checks import numbers, plain
 from ..activations import activation
 from .accuracy import LINEAR, absolute_normal, is_kernel
 from .alignment import inner_product
-from .spectrum import penalty_of
+from .spectrum import penalties_of
 
 __all__ = ["CorrelatedPrediction", "predict_correlated"]
 
@@ -149,9 +149,10 @@ def predict_correlated(
     seen = sigma @ direction  # covariances of the coordinates with the label's
     rotated = [vectors.T @ M @ vectors for M in (query, cross, P[:, None] * sigma)]
     teacher, v = vectors.T @ direction, vectors.T @ (P * seen)
+    penalties = penalties_of(values, samples, noise)
     one = [
-        _predict(values, rotated, teacher, v, float(n), float(level), damped)
-        for n, level in zip(samples.flat, noise.flat, strict=True)
+        _predict(values, rotated, teacher, v, float(n), float(t), damped)
+        for n, t in zip(samples.flat, penalties.flat, strict=True)
     ]
     names = CorrelatedPrediction.__dataclass_fields__
     return CorrelatedPrediction(
@@ -165,13 +166,12 @@ def _predict(
     theta: np.ndarray,
     v: np.ndarray,
     n: float,
-    noise: float,
+    t: float,
     damped: float,
 ) -> dict[str, float]:
     """In the basis of the eigenvectors, and in units of a_1 / d; v is P Sigma theta."""
     query, cross, spurious = rotated
     u = values * theta
-    t = penalty_of(values, n, noise)
     inverse = 1 / (values + t)
     shrunk = values * inverse
     gamma = float((np.diag(spurious) * inverse).sum() + damped / t) / n

@@ -10,7 +10,7 @@ from scipy.optimize.elementwise import find_root
 
 from .._checks import numbers
 
-__all__ = ["Degrees", "Spectrum", "penalty_of"]
+__all__ = ["Degrees", "Spectrum", "penalties_of"]
 
 _OF = "spectrum: eigenvalues of the"
 
@@ -124,8 +124,6 @@ class Spectrum:
         return np.asarray(np.exp(found.x)).reshape(n.shape)
 
 
-def penalty_of(values: np.ndarray, n: float, noise: float) -> float:
-    """Root kappa of sum s / (s + kappa) + noise / kappa = n, over eigenvalues s of multiplicity one."""
-    return float(
-        Spectrum(values, np.ones_like(values), np.zeros_like(values)).penalty(np.asarray(n), np.asarray(noise))
-    )
+def penalties_of(values: np.ndarray, n: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Roots kappa of sum s / (s + kappa) + noise / kappa = n, over eigenvalues s of multiplicity one."""
+    return Spectrum(values, np.ones_like(values), np.zeros_like(values)).penalty(n, noise)

@@ -64,6 +64,7 @@ def test_the_notebooks_come_before_the_pages_that_are_made_of_them(make):
         ("book", "-m tools.build --fresh"),
         ("html", "-m tools.build"),
         ("pdf", "-m tools.pdf"),
+        ("problems", "-m tools.problems"),
         ("slides", "-m tools.slides"),
         ("notebooks", "-m tools.notebooks"),
         ("perturbed", "-m tests.perturbed"),
