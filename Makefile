@@ -20,7 +20,7 @@ BUILD := $(PY) -m tools.build
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
 
-.PHONY: help renew lock oldest newest book html pdf problems slides test versions lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
+.PHONY: help renew lock oldest newest book html pdf problems slides assignments grade test versions lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -53,6 +53,12 @@ problems: $(READY) ## print the exercises as _build/problems.pdf and the solutio
 
 slides: $(READY) ## build the slides with the pages (PDF=1: and print them, with Chromium)
 	@$(PY) -m tools.slides $(if $(PDF),--pdf)
+
+assignments: $(READY) ## make the weekly assignments from the exercises (WEEKS="3 4": only these)
+	@$(PY) -m tools.assignments make $(WEEKS)
+
+grade: $(READY) ## grade the notebooks of a week (WEEK=3 FROM=FOLDER; SOLUTIONS=1: with solutions in the feedback)
+	@$(PY) -m tools.assignments grade $(if $(SOLUTIONS),--solutions) $(WEEK) '$(FROM)'
 
 test: $(READY) ## run all tests: style, types, library, book, notebooks, browser
 	@trap 'exit 130' INT; failed=0; \

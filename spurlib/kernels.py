@@ -385,6 +385,9 @@ class InnerProductKernel:
         gram = gram if callable(gram) else kernel
         if isinstance(kernel, type) or not callable(gram):
             raise ValueError(f"kernel must have a method gram(A, B), or be callable, got {type(kernel).__name__}")
+        if isinstance(kernel, InfiniteWidth):  # of d it knows the factor of tangent features only: few coordinates do
+            factor = d / 3 if kernel.kind == "ntk" else 1.0
+            return cls(_OnSphere(gram, 3, factor), name=str(kernel))
         return cls(_OnSphere(gram, d), name=getattr(kernel, "name", None) or str(kernel))
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
@@ -542,13 +545,14 @@ class _OnSphere:
 
     gram: Callable[[np.ndarray, np.ndarray], Any]
     d: int
+    factor: float = 1.0
 
     def __call__(self, rho: np.ndarray) -> np.ndarray:
         one, two = (self._along(rho.ravel(), axes) for axes in (self._axes(1), self._axes(2)))
         size = np.abs(one).max(initial=0.0)
         if not np.allclose(one, two, rtol=0, atol=1e-9 * size, equal_nan=True):
             raise ValueError("kernel is not a function of the inner product: it changes under rotations of the sphere")
-        return one.reshape(rho.shape)
+        return self.factor * one.reshape(rho.shape)
 
     def _axes(self, seed: int) -> np.ndarray:
         """Two orthonormal directions, at random."""

@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from .chapters import BUILD, ROOT, SourceError, any_terminal, read
 from .exercises import Exercise, exercises
 from .grading import Sandbox, grade
-from .sheets import expected, name_of, student, teacher
+from .sheets import expected, links, name_of, student, teacher
 
 TEACHING = ROOT / "teaching"
 MADE = BUILD / "assignments"
@@ -98,8 +98,8 @@ def main() -> int:
     jobs = min(2, os.cpu_count() or 1)
     try:
         if options.command == "make":
-            for key in make(options.weeks or list(plan()), jobs).values():
-                print(f"  {write(key).relative_to(ROOT)}")
+            for week, key in make(options.weeks or list(plan()), jobs).items():
+                print("  ".join(["", str(write(key).relative_to(ROOT)), *links(week).values()]))
             return 0
         folder = MADE / name_of(options.week)
         path = folder / f"{folder.name}-teacher.ipynb"

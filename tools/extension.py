@@ -194,11 +194,14 @@ def folded(app: Sphinx, doctree: nodes.document, page: str) -> None:
         code, output = boxes["cell_code_source"], boxes.get("cell_code_output")
         figure = next(cell.findall(nodes.figure), None)
         checks = sum('class="spurlib-claim' in node.astext() for node in cell.findall(nodes.raw))
-        if figure is not None and figure["ids"] and figure["ids"][0] in count:
+        kind = "spurlib-code"
+        if "tag_sheet" in cell["classes"]:
+            kind, title = f"{kind} spurlib-data", "Data of this exercise"
+        elif figure is not None and figure["ids"] and figure["ids"][0] in count:
             title = f"Code for {html.escape(app.config.numfig_format['figure'] % count[figure['ids'][0]])}"
         else:
             title = {0: "Code", 1: "Code of this check"}.get(checks, "Code of these checks")
-        start = nodes.raw("", f'<details class="spurlib-code"><summary>{title}</summary>', format="html")
+        start = nodes.raw("", f'<details class="{kind}"><summary>{title}</summary>', format="html")
         cell.children = []
         cell += [*([output] if output is not None else []), start, code, nodes.raw("", "</details>", format="html")]
 

@@ -30,7 +30,7 @@ ON_SCREEN = ("claims", "library")
 STYLE = """
 .bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .header-article, .bd-footer,
 .prev-next-footer, .bd-footer-content, .skip-link, .headerlink, .copybtn, .back-to-top, .toctree-wrapper > p.caption,
-.spurlib-code, .spurlib-checks, .spurlib-explorer form, .spurlib-filter, details > summary,
+.spurlib-code:not(.spurlib-data), .spurlib-checks, .spurlib-explorer form, .spurlib-filter, details > summary,
 .onlyprint, #jb-print-docs-body, #jb-print-toc { display: none !important }
 html { font-size: 9.5pt !important }
 body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {

@@ -100,7 +100,7 @@ def printed(pages: dict[str, str], folder: Path) -> None:
             text, title, names = document(pages, kind)
             # As if it were one of the pages, so that pictures and styles are where it looks for them.
             there = f"{address}/chapters/{out.stem}.html"
-            page.route(there, lambda route, text=text: route.fulfill(body=text, content_type="text/html"))
+            page.route(there, lambda route, request, text=text: route.fulfill(body=text, content_type="text/html"))
             load(page, there)
             save(page, out, title, names)
 

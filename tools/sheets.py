@@ -121,19 +121,26 @@ def cell(kind: str, source: str, name: str, **nbgrader: Any) -> NotebookNode:
     return made
 
 
+def links(week: int) -> dict[str, str]:
+    """Return where the students' notebook of a week can be opened with a browser only, once there is an address."""
+    url, branch, path = web(repository()), config()["repository"]["branch"], f"teaching/{name_of(week)}.ipynb"
+    if not (hosted(url) and url.startswith("https://github.com/")):
+        return {}
+    launch, repo = config()["launch_buttons"], url.removeprefix("https://github.com/")
+    return {
+        "Colab": f"{launch['colab_url']}/github/{repo}/blob/{branch}/{path}",
+        "Binder": f"{launch['binderhub_url']}/v2/gh/{repo}/{branch}?urlpath=lab/tree/{path}",
+    }
+
+
 def opening(week: int, chosen: list[Exercise]) -> str:
     """Return what stands on top of an assignment."""
     names = titles()
     about = " · ".join(dict.fromkeys(names[exercise.chapter] for exercise in chosen))
     points = sum(exercise.points for exercise in chosen)
     lines = [f"# Week {week}: {about}", ""]
-    url, branch, path = web(repository()), config()["repository"]["branch"], f"teaching/{name_of(week)}.ipynb"
-    if hosted(url):
-        launch = config()["launch_buttons"]
-        if url.startswith("https://github.com/"):
-            repo = url.removeprefix("https://github.com/")
-            lines += [f"Open it [on Colab]({launch['colab_url']}/github/{repo}/blob/{branch}/{path}) or"]
-            lines += [f"[on Binder]({launch['binderhub_url']}/v2/gh/{repo}/{branch}?urlpath=lab/tree/{path}).", ""]
+    if there := links(week):
+        lines += [f"Open it {' or '.join(f'[on {where}]({link})' for where, link in there.items())}.", ""]
     lines += [
         f"*{points} points.* Define the names that each exercise asks for in its answer cell, and write derivations "
         "and explanations in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. "

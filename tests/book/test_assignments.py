@@ -187,6 +187,16 @@ def test_a_week_has_computations_and_derivations(known):
         assert 15 <= sum(known[label].points for label in labels) <= 30, week
 
 
+def test_the_course_has_treated_what_is_assigned(known):
+    rows = re.findall(
+        r"^\| (\d+) \| (.*?) \|", read(CHAPTERS / "course.md").partition("## Four weeks")[0], re.MULTILINE
+    )
+    week_of = {name: int(week) for week, lectures in rows for name in re.findall(r"\{doc\}`([\w-]+)`", lectures)}
+    assert len(rows) == len(WEEKS) == 12
+    late = [(week, label) for week in WEEKS for label in WEEKS[week] if week_of[known[label].chapter] > week]
+    assert late == []
+
+
 def test_all_assignments_take_less_than_six_minutes(graded, used):
     assert used() < ALL_SECONDS
 

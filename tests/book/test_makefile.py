@@ -66,6 +66,7 @@ def test_the_notebooks_come_before_the_pages_that_are_made_of_them(make):
         ("pdf", "-m tools.pdf"),
         ("problems", "-m tools.problems"),
         ("slides", "-m tools.slides"),
+        ("assignments", "-m tools.assignments make"),
         ("notebooks", "-m tools.notebooks"),
         ("perturbed", "-m tests.perturbed"),
     ],

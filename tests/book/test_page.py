@@ -23,12 +23,14 @@ def page(*children):
     return document
 
 
-def cell(*outputs, mode="input"):
+def cell(*outputs, mode="input", tags=()):
     """Return a cell as it is when MyST-NB has folded its code above its outputs."""
     code = nodes.container("", nodes.literal_block("1 + 1", "1 + 1"), nb_element="cell_code_source")
     fold = HideCodeCellNode("", code, prompt_show="Show", prompt_hide="Hide")
     shown = [nodes.container("", *outputs, nb_element="cell_code_output")] if outputs else []
-    return nodes.container("", fold, *shown, nb_element="cell_code", hide_mode=mode)
+    return nodes.container(
+        "", fold, *shown, nb_element="cell_code", hide_mode=mode, classes=[f"tag_{tag}" for tag in tags]
+    )
 
 
 def check():
@@ -53,6 +55,13 @@ def test_code_stands_folded_below_what_it_shows(outputs, title):
     parts = [part.get("nb_element") or part.astext() for part in tree[0].children]
     start = f'<details class="spurlib-code"><summary>{title}</summary>'
     assert parts == ["cell_code_output"] * bool(outputs) + [start, "cell_code_source", "</details>"]
+
+
+def test_the_data_of_an_exercise_are_named():
+    tree = page(cell(tags=["sheet", "hide-input"]))
+    extension.folded(APP, tree, "chapters/one")
+    title = '<details class="spurlib-code spurlib-data"><summary>Data of this exercise</summary>'
+    assert tree[0].children[0].astext() == title
 
 
 def test_other_cells_stay_as_they_are():

@@ -243,11 +243,14 @@ def test_folded_code_stands_below_what_it_shows_and_has_a_name(visit):
         """() => [...document.querySelectorAll('.cell.tag_hide-input')].map(cell => [
             cell.lastElementChild.matches('details.spurlib-code:not([open])'),
             cell.lastElementChild.querySelector('summary')?.textContent,
-            cell.querySelectorAll('figcaption').length, cell.querySelectorAll('.spurlib-claim').length])"""
+            cell.querySelectorAll('figcaption').length, cell.querySelectorAll('.spurlib-claim').length,
+            cell.matches('.tag_sheet')])"""
     )
-    for last, name, figures, claims in folds:
+    for last, name, figures, claims, sheet in folds:
         assert last, name
-        if figures:
+        if sheet:
+            assert name == "Data of this exercise"
+        elif figures:
             assert re.fullmatch(r"Code for Fig\. [\d.]+", name)
         else:
             assert name == {0: "Code", 1: "Code of this check"}.get(claims, "Code of these checks")
