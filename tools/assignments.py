@@ -13,8 +13,10 @@ import asyncio
 import os
 import shutil
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -22,7 +24,8 @@ from nbformat import NotebookNode
 
 from .chapters import BUILD, ROOT, SourceError, any_terminal, read
 from .exercises import Exercise, exercises
-from .grading import Sandbox, grade
+from .feedback import grade
+from .grading import Sandbox
 from .sheets import expected, links, name_of, student, teacher
 
 TEACHING = ROOT / "teaching"
@@ -34,9 +37,9 @@ def plan() -> dict[int, list[str]]:
     return {int(week): list(labels) for week, labels in yaml.safe_load(read(TEACHING / "assignments.yml")).items()}
 
 
-def reference(chosen: list[Exercise], sandbox: Sandbox) -> dict[str, dict]:
+def reference(chosen: list[Exercise], sandbox: Sandbox) -> dict[str, dict[str, Any]]:
     """Return what the tests of exercises compare with, by label and name: what their solutions define."""
-    cells = []
+    cells: list[dict[str, Any]] = []
     for exercise in chosen:
         lines = "\n".join(["import numpy as np", *exercise.imports.values()])
         names = [item.name for item in exercise.items]
@@ -106,6 +109,7 @@ def main() -> int:
         if not path.exists():
             raise SourceError(f"{path} does not exist: run `make assignments`")
         out = options.out or folder / "graded"
+        warnings.simplefilter("ignore")  # of nbformat, about what students and their programs do to notebooks
         done = grade(nbformat.read(path, 4), options.folder, out, jobs, options.solutions)
         left = sum(mark.given is None for one in done for mark in one.marks)
         print(f"{len(done)} notebooks graded: {out / 'marks.csv'}, {out / 'feedback'}")

@@ -1,7 +1,7 @@
 """Print the exercises of the book as ``_build/problems.pdf``, and their solutions as ``_build/solutions.pdf``.
 
 Run as ``python -m tools.problems``, or ``make problems``; it needs Chromium. Both are cut out of the built pages and
-have no text of their own; the code that the pages fold stays out.
+have no text of their own; the code that the pages fold stays out, but for the data of exercises.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ PAGE = """\
 <meta charset="utf-8">
 <title>{title}</title>
 {head}
-<style>h1 {{ break-before: page }} h1:first-child, .spurlib-contents + h1 {{ break-before: auto }}</style>
+<style>
+h1, div ~ h2 {{ break-before: page }}
+.spurlib-contents + h1, h1 + h2 {{ break-before: avoid !important }}
+.spurlib-contents {{ line-height: 1.25 }}
+.admonition-title {{ break-after: avoid }}
+div.exercise.admonition {{ break-inside: avoid !important }}
+</style>
 </head>
 <body class="tex2jax_ignore">
 <article class="bd-article">

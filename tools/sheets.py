@@ -21,7 +21,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 WRITE = "*Write your answer here.*"
 LOOKED_AT = 3
 """Entries that an array must have for the visible test to tell one of them."""
-SOLUTION = re.compile(r"### BEGIN SOLUTION\n.*?### END SOLUTION", re.DOTALL)
+SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)\n### END SOLUTION", re.DOTALL)
 HIDDEN = re.compile(r"\n### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)
 
 
@@ -195,7 +195,7 @@ def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) 
             source = f"{text_marker(exercise.number)}\n\n{solution}"
             points = sum(points for points, _ in exercise.rubric)
             made = cell("markdown", source, f"{label}-text", solution=True, grade=True, points=points)
-            made.metadata["spurlib"] = {"exercise": label, "number": exercise.number, "rubric": exercise.rubric}
+            made.metadata["spurlib"] = {"exercise": label, "rubric": exercise.rubric}
             cells.append(made)
         if exercise.items:
             source = f"{code_marker(exercise.number)}\n### BEGIN SOLUTION\n{exercise.answer}\n### END SOLUTION"
@@ -206,7 +206,7 @@ def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) 
             wanted = want[f"{label} {item.name}"]
             source = f"{visible(wanted)}\n### BEGIN HIDDEN TESTS\n{hidden(wanted)}\n### END HIDDEN TESTS"
             made = cell("code", source, f"{label}-{item.name}", grade=True, points=item.points)
-            made.metadata["spurlib"] = {"exercise": label, "number": exercise.number, "want": wanted}
+            made.metadata["spurlib"] = {"exercise": label, "want": wanted}
             cells.append(made)
     metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}, "spurlib": {"week": week}}
     return nbformat.from_dict(new_notebook(cells=cells, metadata=metadata))
@@ -218,6 +218,6 @@ def student(key: NotebookNode) -> NotebookNode:
     for cell in nb.cells:
         names = cell.metadata.get("spurlib", {}).get("names", [])
         blank = "\n".join(f"{name} = ..." for name in names) if cell.cell_type == "code" else WRITE
-        cell.source = HIDDEN.sub("", SOLUTION.sub(lambda _, blank=blank: blank, cell.source))
+        cell.source = HIDDEN.sub("", SOLUTION.sub(blank, cell.source))
         cell.metadata.pop("spurlib", None)
     return nb

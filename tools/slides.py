@@ -43,7 +43,7 @@ STEP = re.compile(r"^Step \d+")
 FOLDED = re.compile(r'<details class="spurlib-code">.*?</details>', re.DOTALL)
 MATHJAX = re.compile(r"<script>window\.MathJax.*?</script>|<script[^>]*/mathjax/[^>]*></script>")
 FILES = ("reveal.js", "reveal.css", "reset.css")
-DROPPED = ".headerlink, .spurlib-checks, .spurlib-code, .spurlib-ran, .dataframe + p, style[scoped]"
+DROPPED = ".headerlink, .spurlib-checks, .spurlib-code:not(.spurlib-data), .spurlib-ran, .dataframe + p, style[scoped]"
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en" data-theme="light">
@@ -266,9 +266,9 @@ def around(block: Tag) -> str:
     return bare(held.find(re.compile("^h[1-6]$")))
 
 
-def bring(block: Tag) -> None:
+def bring(block: Tag, dropped: str = DROPPED) -> None:
     """Take out of a block what only its page needs."""
-    for part in block.select(DROPPED):
+    for part in block.select(dropped):
         part.extract()
     for scroll in block.select("div.spurlib-scroll"):
         scroll.unwrap()
@@ -276,7 +276,7 @@ def bring(block: Tag) -> None:
 
 def shown(block: Tag, page: str) -> str:
     """Return a block as HTML for a slide: what it shows, with links to the page and without names of its own."""
-    bring(block)
+    bring(block, f"{DROPPED}, .spurlib-data")
     if "proof" in block.get("class", []) and not block.select_one("p.admonition-title"):
         block.name, block["class"] = "div", "steps"  # a proof: its title is that of the slide
         if isinstance(start := block.p.contents[0], NavigableString):

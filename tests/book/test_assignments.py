@@ -20,14 +20,14 @@ from tests.book.clean import environ, environment
 from tools.assignments import TEACHING, make, plan, reference
 from tools.chapters import CHAPTERS, ROOT, SourceError, myst, read
 from tools.exercises import Exercise, Item, exercises
-from tools.grading import Sandbox, fault, feedback, grade, mark, names, programme, work
-from tools.sheets import name_of, opening, student, teacher
+from tools.feedback import feedback, grade, names
+from tools.grading import Sandbox, fault, mark, programme, read_log, work
+from tools.sheets import SOLUTION, name_of, opening, student, teacher
 
 WEEKS = plan()
 KINDS = ["solved", "empty", "first wrong", "others wrong"]
-LIMITS = {"seconds": 60, "total": 120, "memory": 4}
+LIMITS = {"seconds": 60, "total": 120, "memory": 2}
 ALL_SECONDS = 360
-OWN = re.compile(r"### BEGIN SOLUTION\n(.*?)\n### END SOLUTION", re.DOTALL)
 KEPT = re.compile(r"^\w+(?:, \w+)* = ", re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def solved(key, mistakes=None):
     """Return an assignment with the teacher's answers, and for some names a mistake instead, by label and name."""
     nb = student(key)
     for cell, whole in zip(nb.cells, key.cells, strict=True):
-        if found := OWN.search(whole.source):
+        if found := SOLUTION.search(whole.source):
             cell.source = whole.source.replace(found[0], found[1])
             label = whole.metadata.spurlib["exercise"]
             for (of, name), mistake in (mistakes or {}).items() if cell.cell_type == "code" else ():
@@ -267,6 +267,7 @@ def given(done):
         ("%matplotlib inline\n!echo hello\ndouble = 2 * x", "", ""),
         ("np.abs = np.asarray = lambda *_, **__: 0\ndouble = x", "differs", ""),
         ("double = input()", "not defined", "EOFError"),
+        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "not defined", ""),
     ],
 )
 def test_what_does_not_work_costs_its_own_marks_only(key, sandbox, answer, remark, shown):
@@ -330,6 +331,7 @@ def disturbed(nb, how):
     return nb
 
 
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 @pytest.mark.parametrize(
     "how", ["no metadata", "only answers", "data changed", "in another order", "twice", "a helper"]
 )
@@ -339,6 +341,16 @@ def test_cells_may_be_lost_changed_moved_copied_and_added(key, sandbox, how):
     assert all(one.given is None for one in done.marks if one.criterion)
     empty = mark(key, "x", nbformat.writes(disturbed(student(key), how)), sandbox)
     assert empty.total() == 0
+
+
+def test_what_is_no_result_is_not_read():
+    result = {"cell": 0, "text": "", "error": "", "pictures": ["AA==", '"><script>'], "values": {}}
+    bad = [[], 3, {"cell": 7}, {"cell": [0]}, {"start": "x"}, {"cell": 1}, result | {"cell": 1, "values": {"x": 3}}]
+    number = {"kind": "number", "shape": [1], "entries": ["many"]}
+    bad.append(result | {"cell": 1, "values": {"x": number}})
+    text = "\n".join(["{", "[" * 10**5, *map(json.dumps, bad), json.dumps({"start": 1}), json.dumps(result)])
+    begun, results = read_log(text, 2)
+    assert begun == 1 and results == {0: {"text": "", "error": "", "pictures": ["AA=="], "values": {}}}
 
 
 def test_the_process_that_runs_submissions_gets_no_reference(key):

@@ -22,7 +22,8 @@ EXERCISE = """\
 <p class="admonition-title"><span class="caption-number">Exercise {1} </span></p><section id="exercise-content">
 <p id="id3">Prove <a href="#lem-a">Lemma 3.1</a> as in <a href="#ex-a">Exercise 3.1</a>, with
 <a href="https://doi.org/1">this</a>.</p>
-<div class="cell"><div class="cell_input"><pre>data = 1</pre></div></div>{2}</section></div>
+<div class="cell">
+<details class="spurlib-code spurlib-data"><summary>Data</summary><pre>data = 1</pre></details></div>{2}</section></div>
 """
 SOLUTION = """\
 <div class="solution dropdown admonition" id="solution-{0}">
@@ -60,7 +61,7 @@ def test_a_solution_inside_an_exercise_is_not_printed_with_it():
     assert heads(printed("solution", **{FIRST: body})[0]) == ["Solution to Exercise 3.1"]
 
 
-def test_open_code_is_printed_with_its_output_and_folded_code_is_not():
+def test_data_and_open_code_are_printed_and_folded_code_is_not():
     assert printed("exercise", **{FIRST: TWO})[0].pre.get_text() == "data = 1"
     (box,) = printed("solution", **{FIRST: TWO})[0].select("div.solution")
     assert [part.get_text() for part in box.select("pre")] == ["print(data)", "1"]
