@@ -13,9 +13,8 @@ _HOME = {
     "features": ("RandomFeatures", "TangentFeatures"),
     "gradients": ("EmpiricalTangent",),
     "kernels": ("InfiniteWidth", "InnerProductKernel", "KernelNumbers"),
-    "evaluation": ("Evaluation",),
     "filters": ("FilteredSolve",),
-    "interpolation": ("Interpolator", "SingularKernelError", "Solve"),
+    "interpolation": ("Evaluation", "Interpolator", "SingularKernelError", "Solve"),
     "nesting": ("Nested", "nested"),
     "scikit_learn": ("KernelInterpolator",),
     "theory": (

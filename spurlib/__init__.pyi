@@ -32,7 +32,6 @@ from .data import framed_images as framed_images
 from .data import image_counts as image_counts
 from .data import marked_images as marked_images
 from .data import synthetic as synthetic
-from .evaluation import Evaluation as Evaluation
 from .experiments.pages import recorded as recorded
 from .features import RandomFeatures as RandomFeatures
 from .features import TangentFeatures as TangentFeatures
@@ -43,6 +42,7 @@ from .hermite import gaussian_expectation as gaussian_expectation
 from .hermite import hermite_basis as hermite_basis
 from .hermite import hermite_coefficients as hermite_coefficients
 from .hermite import hermite_series as hermite_series
+from .interpolation import Evaluation as Evaluation
 from .interpolation import Interpolator as Interpolator
 from .interpolation import SingularKernelError as SingularKernelError
 from .interpolation import Solve as Solve

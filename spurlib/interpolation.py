@@ -14,7 +14,7 @@ from ._cholesky import SingularKernelError, System, invert, listed, silent
 from .evaluation import Evaluation, Fit, checked_labels, same_rows
 from .filters import FilteredSolve
 
-__all__ = ["Interpolator", "Kernel", "SingularKernelError", "Solve"]
+__all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve"]
 
 
 class Kernel(Protocol):

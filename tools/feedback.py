@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 from string import Template
+from typing import Any
 
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
@@ -91,7 +92,7 @@ def report(key: NotebookNode, done: list[Graded], ids: dict[str, str], out: Path
     if hand.exists():
         with open(hand, encoding="utf-8-sig", newline="") as file:
             entered = {(row["student"], row["exercise"], row["criterion"]): row for row in csv.DictReader(file)}
-    rows: list[list[object]] = []
+    rows: list[list[Any]] = [BY_HAND]
     for one in done:
         for line in filter(lambda line: line.criterion, one.marks):
             row = entered.get((safe(one.student), line.exercise, str(line.criterion)), {})
@@ -101,12 +102,12 @@ def report(key: NotebookNode, done: list[Graded], ids: dict[str, str], out: Path
             given = "" if line.given is None else f"{line.given:g}"
             rows.append([safe(one.student), line.exercise, line.criterion, line.points, given, line.remark, line.about])
     with open(hand, "w", encoding="utf-8-sig", newline="") as file:
-        csv.writer(file).writerows([list[object](BY_HAND), *rows])
+        csv.writer(file).writerows(rows)
     kinds = list(dict.fromkeys((line.exercise, bool(line.criterion)) for line in lines(key)))
     heads = [f"{label}{' (by hand)' if by_hand else ''}" for label, by_hand in kinds]
     most = [sum(m.points for m in lines(key) if (m.exercise, bool(m.criterion)) == kind) for kind in kinds]
     title = f"Week {key.metadata.spurlib.week}"
-    table = [
+    table: list[list[Any]] = [
         ["Student", "ID", *heads, title, "To be read", "Remark"],
         ["Points possible", "", *most, sum(most), "", ""],
     ]

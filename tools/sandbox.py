@@ -8,6 +8,7 @@ of what is written, not what the code can read: where submissions are not to be 
 from __future__ import annotations
 
 import base64
+import ctypes
 import faulthandler
 import io
 import json
@@ -23,13 +24,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from IPython.core.displayhook import DisplayHook
 from IPython.core.interactiveshell import InteractiveShell
 from numpy import asarray
+from traitlets import Type
 from traitlets.config import Config
 
 PRELOADED = ("matplotlib.pyplot", "scipy.integrate", "scipy.special", "scipy.stats", "pandas", "torch", "spurlib")
 LETTERS, PICTURES, PICTURE_BYTES, NUMBERS = 4000, 3, 200_000, 20_000
 FILE_BYTES = 100 * 2**20
+PR_SET_PDEATHSIG = 1
 GRACE = 3
 """Seconds that a cell has to end after it was interrupted."""
 
@@ -69,8 +73,20 @@ def alarm(seconds: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
+class Hook(DisplayHook):
+    """The value of a cell without a number before it."""
+
+    def write_output_prompt(self) -> None:
+        """Do nothing."""
+
+
 class Shell(InteractiveShell):
     """IPython without windows: figures are collected after each cell, whatever ``%matplotlib`` says."""
+
+    displayhook_class = Type(Hook)
+
+    def _showtraceback(self, *_: object) -> None:
+        """Do nothing: the error is returned."""
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Do nothing."""
@@ -130,6 +146,8 @@ def run(shell: InteractiveShell, cell: dict[str, Any], seconds: float) -> dict[s
 def perform(folder: Path, seconds: float, memory: float) -> None:
     """Run the cells in ``cells.json``, and write one line before and one after each into ``results.jsonl``."""
     os.setsid()
+    with suppress(AttributeError, OSError):  # on Linux: not to go on when the code kills its parent
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -140,10 +158,7 @@ def perform(folder: Path, seconds: float, memory: float) -> None:
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
     settings = Config()
     settings.HistoryManager.enabled = False
-    settings.InteractiveShell.xmode = "Minimal"
     shell = Shell.instance(config=settings)
-    shell._showtraceback = lambda *_: None
-    shell.displayhook.write_output_prompt = lambda: None
     with open(folder / "results.jsonl", "w", buffering=1, encoding="utf-8") as log:
         for number, cell in enumerate(cells):
             log.write(json.dumps({"start": number}) + "\n")

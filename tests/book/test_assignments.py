@@ -267,7 +267,7 @@ def given(done):
         ("%matplotlib inline\n!echo hello\ndouble = 2 * x", "", ""),
         ("np.abs = np.asarray = lambda *_, **__: 0\ndouble = x", "differs", ""),
         ("double = input()", "not defined", "EOFError"),
-        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "not defined", ""),
+        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "not defined", "the process ended"),
     ],
 )
 def test_what_does_not_work_costs_its_own_marks_only(key, sandbox, answer, remark, shown):
