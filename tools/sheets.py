@@ -176,7 +176,7 @@ def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) 
     want : dict
         Reference values by label and name, joined by a space.
     """
-    install = install_cell("", repository()).split("\n")
+    install = install_cell("", repository()).replace("make notebooks-text", "make assignments").split("\n")
     lines = sorted({"import numpy as np", *(line for exercise in chosen for line in exercise.imports.values())})
     cells = [
         cell("markdown", opening(week, chosen), "opening"),

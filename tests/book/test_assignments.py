@@ -170,12 +170,17 @@ def test_both_tests_pass_where_the_answers_are_right(keys, week, patient):
 
 
 def test_statements_name_what_to_define(known):
-    for label in (label for week in WEEKS.values() for label in week):
-        exercise = known[label]
+    for label, exercise in known.items():
         for item in exercise.items:
             assert f"`{item.name}`" in exercise.statement, label
             assert item.name not in exercise.sheet.split(), label
         assert not exercise.items or exercise.answer, label
+
+
+def test_what_is_not_planned_can_be_planned(known, patient):
+    planned = {label for week in WEEKS.values() for label in week}
+    rest = [exercise for label, exercise in known.items() if label not in planned]
+    assert set(reference(rest, patient)) == {f"{one.label} {item.name}" for one in rest for item in one.items}
 
 
 def test_a_week_has_computations_and_derivations(known):
@@ -267,7 +272,6 @@ def given(done):
         ("%matplotlib inline\n!echo hello\ndouble = 2 * x", "", ""),
         ("np.abs = np.asarray = lambda *_, **__: 0\ndouble = x", "differs", ""),
         ("double = input()", "not defined", "EOFError"),
-        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "not defined", "the process ended"),
     ],
 )
 def test_what_does_not_work_costs_its_own_marks_only(key, sandbox, answer, remark, shown):
@@ -278,6 +282,12 @@ def test_what_does_not_work_costs_its_own_marks_only(key, sandbox, answer, remar
     errors = [one["error"] for one in done.ran if one["error"]]
     assert any(shown in error for error in errors) if shown else errors == []
     feedback(key, done)
+
+
+def test_code_that_kills_what_runs_it_does_not_stop_the_grading(key, sandbox):
+    killer = handed_in(key, double="import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
+    assert given(mark(key, "killer", nbformat.writes(killer), sandbox))[0] == 0
+    assert given(mark(key, "next", nbformat.writes(solved(key)), sandbox)) == [3, 3]
 
 
 def test_what_is_printed_is_cut_short(key, sandbox):
@@ -470,6 +480,8 @@ def test_links_lead_to_colab_binder_and_the_pages_once_there_is_an_address(monke
     top = opening(2, [known[label] for label in WEEKS[2]])
     assert "(https://colab.research.google.com/github/someone/book/blob/main/teaching/week-02.ipynb)" in top
     assert "(https://mybinder.org/v2/gh/someone/book/main?urlpath=lab/tree/teaching/week-02.ipynb)" in top
+    install = teacher(2, [], {}).cells[1].source
+    assert "git clone --quiet --depth 1 https://github.com/someone/book book" in install and "# " not in install
     linked = exercises(["stability"])["ex-stability-two"]
     assert "(https://someone.github.io/book/chapters/interpolation.html#prop-leave-one-out)" in linked.solution
     assert "](" not in known["ex-stability-two"].solution
