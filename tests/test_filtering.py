@@ -144,7 +144,7 @@ def assert_simulated(found, draws, room):
         (filters.cutoff(1.2), 100, 0.3, 0.1),
         (filters.ridge(0.2), 225, 0.5, 0.3),
         (filters.boosting(3, 0.5, 1.0), 150, 0.5, 0.15),
-        (lambda s: np.exp(-s), 120, 0.5, 0.2),
+        (filters.Filter("decay", lambda s: np.exp(-s)), 120, 0.5, 0.2),
     ],
     ids=str,
 )
