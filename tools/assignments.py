@@ -61,7 +61,9 @@ def make(weeks: list[int], jobs: int = 2) -> dict[int, NotebookNode]:
     """Return the teacher's notebook of each week."""
     known, planned = exercises(), plan()
     for week in weeks:
-        if missing := [label for label in planned.get(week, [f"week {week}"]) if label not in known]:
+        if week not in planned:
+            raise SourceError(f"teaching/assignments.yml has no week {week}")
+        if missing := [label for label in planned[week] if label not in known]:
             raise SourceError(f"teaching/assignments.yml: nothing that can be graded is named {' or '.join(missing)}")
 
     def one(share: list[int]) -> dict[int, NotebookNode]:

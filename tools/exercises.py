@@ -27,7 +27,7 @@ from .repository import published
 from .translate import Translator
 
 REFERENCE = re.compile(r"\{(?:eq|prf:ref)\}`(?:[^`<]*<)?([\w:-]+)>?`")
-GRADE = re.compile(r"^% grade: (\d+) points? for ([^\W\d]\w*) within (\S+), not (.+)$")
+GRADE = re.compile(r"^% grade: (\d+) points? for ([^\W\d]\w*) within ([\d.e-]+), not (.+)$")
 RUBRIC = re.compile(r"^% rubric: (\d+) points? for (.+)$")
 MARKED = re.compile(r"^% (?:grade|rubric)\b", re.MULTILINE)
 NOT_ASSIGNED = {"claim", "note"}
@@ -98,6 +98,8 @@ def exercises(names: list[str] | None = None) -> dict[str, Exercise]:
         values = glued([cell.outputs for cell in stored.cells if cell.cell_type == "code"]) if stored else {}
         known = _imports(nb)
         for label, parts in _parts(nb).items():
+            if label not in place:
+                continue
             exercise = _exercise(place[label], parts, SheetTranslator(place[label], every, values), blocks)
             used = _names(exercise.sheet + "\n" + exercise.answer)
             exercise.imports = {name: line for name, line in known.items() if name in used - NOT_ASSIGNED}
@@ -124,7 +126,7 @@ def _parts(nb: NotebookNode) -> dict[str, Parts]:
         for text, block in _blocks(cell.source.split("\n")):
             name = block.name if isinstance(block, Directive) else ""
             if isinstance(block, Directive) and name == "exercise-start":
-                label, where = str(block.options["label"]), "statement"
+                label, where = str(block.options.get("label", "")), "statement"
                 found[label] = [("title", block.argument)]
             elif isinstance(block, Directive) and name == "solution-start":
                 label, where = block.argument.strip(), "solution"

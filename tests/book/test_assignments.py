@@ -472,6 +472,8 @@ def test_an_exercise_that_cannot_be_graded_is_not_planned(monkeypatch):
     monkeypatch.setattr("tools.assignments.plan", lambda: {1: ["ex-none"]})
     with pytest.raises(SourceError, match="nothing that can be graded is named ex-none"):
         make([1])
+    with pytest.raises(SourceError, match="has no week 2"):
+        make([2])
 
 
 def test_links_lead_to_colab_binder_and_the_pages_once_there_is_an_address(monkeypatch, known):
