@@ -50,6 +50,7 @@ class Sandbox:
             env=kept | one | home | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
             cwd=self.home.name,
             text=True,
+            encoding="utf-8",
         )
 
     def run(self, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -347,7 +347,7 @@ def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
     for path in sorted([*(ROOT / "tools").glob("*.py"), *(ROOT / "spurlib").glob("**/*.py")]):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Call) and not any(keyword.arg == "encoding" for keyword in node.keywords):
-                name = ast.unparse(node.func).replace("Image.open", "").rpartition(".")[2]
+                name = ast.unparse(node.func).replace("Image.open", "").replace("os.open", "").rpartition(".")[2]
                 words = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
                 binary = any(isinstance(word, str) and "b" in word for word in words)
                 text = name in ("run", "Popen") and any(keyword.arg == "text" for keyword in node.keywords)

@@ -42,6 +42,7 @@ def test_the_extra_of_the_chapters_is_what_they_import():
                     imported |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     imported.add(str(node.module).partition(".")[0])
+    imported = {{"sklearn": "scikit-learn"}.get(module, module) for module in imported}
     brought = {name(line) for line in PROJECT["dependencies"]} | {"spurlib"}
     assert imported - sys.stdlib_module_names - brought == EXTRAS["book"] - set(BEHIND)
 
