@@ -30,6 +30,9 @@ from tools.slides import with_slides
 pytestmark = pytest.mark.timeout(1800)
 HTML = BUILD / "html"
 PAGES = [f"chapters/{name}.html" for name in contents()]
+UNSET = """() => [...document.querySelectorAll('.math')]
+    .filter(node => !node.querySelector('mjx-container') || node.querySelector('mjx-merror'))
+    .map(node => node.textContent)"""
 LINKS = """() => [...document.querySelectorAll('a[href]')]
     .map(link => link.href.baseVal ? new URL(link.href.baseVal, document.baseURI).href : link.href)"""
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -172,12 +175,7 @@ def test_code_in_sight_is_at_most_a_quarter(visit):
 
 
 def test_every_equation_is_set(visit):
-    unset = visit.page.evaluate(
-        """() => [...document.querySelectorAll('.math')]
-            .filter(node => !node.querySelector('mjx-container') || node.querySelector('mjx-merror'))
-            .map(node => node.textContent)"""
-    )
-    assert unset == []
+    assert visit.page.evaluate(UNSET) == []
 
 
 def test_no_source_shows_through(visit):
@@ -476,12 +474,7 @@ def test_every_slide_fits_and_can_be_read(deck):
 
 
 def test_every_formula_of_a_deck_is_set(deck):
-    unset = deck.page.evaluate(
-        """() => [...document.querySelectorAll('.math')]
-            .filter(node => !node.querySelector('mjx-container') || node.querySelector('mjx-merror'))
-            .map(node => node.textContent)"""
-    )
-    assert unset == []
+    assert deck.page.evaluate(UNSET) == []
 
 
 def test_no_source_shows_through_on_a_deck(deck):
