@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from .._checks import number, numbers, plain
 from .accuracy import LINEAR, Prediction, absolute_normal
-from .alignment import inner_product, share
+from .alignment import inner_product
 
 __all__ = ["gamma_filter", "predict_filter"]
 
@@ -99,7 +99,6 @@ def predict_filter(
     from ..filters import filter_of
 
     a, q = number(alpha, "alpha", above=0.0, below=1.0), filter_of(filter)
-    share(a)
     r = numbers(ratio, "ratio", above=0.0)
     eta = number(flips, "flips", least=0.0, below=0.5)
     on_sphere = inner_product(kernel, d)
@@ -107,8 +106,8 @@ def predict_filter(
     if found.a1 == 0:
         raise ValueError(f"kernel {on_sphere.name!r} has no linear part: a1 = 0")
     one = [_predict(found.a1, found.c, float(found.c_alpha), a, float(value), q, eta) for value in r.ravel()]
-    names = ("test", "spurious", "covariance", "risk", "alignment", "margin", "spread")
-    return Prediction(**{n: plain(np.array([p[n] for p in one]).reshape(r.shape)) for n in names})
+    names = Prediction.__dataclass_fields__
+    return Prediction(**{name: plain(np.array([p[name] for p in one]).reshape(r.shape)) for name in names})
 
 
 def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta: float) -> dict[str, float]:
