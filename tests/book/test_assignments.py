@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -156,6 +157,21 @@ def test_students_get_no_solution(keys, known, week):
 def test_the_stored_sheet_is_that_of_the_chapters(keys, week):
     stored = nbformat.read(TEACHING / f"{name_of(week)}.ipynb", 4)
     assert stored == nbformat.reads(nbformat.writes(student(keys[week])), 4), "run `make assignments`"
+
+
+@pytest.mark.parametrize("week", [1, 2])
+def test_the_first_two_weeks_need_numpy_only(keys, week):
+    code = "\n".join(cell.source for cell in student(keys[week]).cells if cell.cell_type == "code")
+    assert set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE)) == {"numpy", "sys"}
+
+
+def test_the_refresher_needs_no_torch(tmp_path):
+    cells = [cell for cell in nbformat.read(CHAPTERS / "refresher.ipynb", 4).cells if cell.cell_type == "code"]
+    code = "\n".join(["import sys", "sys.modules['torch'] = None", *(cell.source for cell in cells)])
+    script = tmp_path / "refresher.py"
+    script.write_text(code, encoding="utf-8")
+    settings = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, script], cwd=CHAPTERS, env=settings, check=True)
 
 
 def test_no_sheet_is_left_of_a_week_that_is_gone():
