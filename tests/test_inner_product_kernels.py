@@ -319,7 +319,13 @@ SIMULATED = {
     "Matern 3/2": (sklearn_kernels.Matern(14.0, nu=1.5), 250, 0.5),
     "Matern 5/2": (sklearn_kernels.Matern(10.0, nu=2.5), 150, 0.3),
     "rational quadratic": (sklearn_kernels.RationalQuadratic(14.0, alpha=0.7), 250, 0.4),
-    "polynomial": (sklearn_kernels.PairwiseKernel(metric="poly", gamma=1 / 200, pairwise_kernels_kwargs={"degree": 4, "coef0": 0.5}), 200, 0.6),
+    "polynomial": (
+        sklearn_kernels.PairwiseKernel(
+            metric="poly", gamma=1 / 200, pairwise_kernels_kwargs={"degree": 4, "coef0": 0.5}
+        ),
+        200,
+        0.6,
+    ),
     "exponential": (sl.InnerProductKernel(lambda rho: np.exp(1.7 * rho)), 200, 0.25),
     "logarithm": (sl.InnerProductKernel(lambda rho: 0.1 - np.log(1 - 0.8 * rho)), 250, 0.5),
     "power": (sl.InnerProductKernel(lambda rho: (1.3 - rho) ** -0.5), 300, 0.7),
