@@ -186,7 +186,7 @@ def feedback(key: NotebookNode, done: Graded, solutions: bool = False) -> str:
     points, left = sum(m.points for m in done.marks), sum(m.points for m in done.marks if m.given is None)
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=f"Week {key.metadata.spurlib.week}: {html.escape(done.student)}",
-        total=f"{done.total():g} of {points} points" + (f"; {left} are still to be read" if left else ""),
+        total=f"{done.total():g} of {points - left} points" + (f"; {left} more are still to be read" if left else ""),
         remark=html.escape(done.remark),
         parts="\n".join(parts),
     )

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 from nbformat import NotebookNode
@@ -28,6 +29,8 @@ PLACEHOLDERS = (WRITE, "YOUR ANSWER HERE")
 NO_ANSWER = "no answer"
 LOST = {"text": "", "error": "not run: the time of this notebook was up", "pictures": [], "values": {}}
 ENDED = "the process ended while this cell ran, or the cell did not stop when its time was up"
+PICTURES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
+ROUNDED = 1e-3  # of the largest entry: a value so near was perhaps rounded
 KINDS = {"number": float, "truth": float, "text": str}
 
 
@@ -178,8 +181,17 @@ def work(key: NotebookNode, submission: NotebookNode) -> dict[str, Work]:
         if cell.cell_type == "code" and (not name or name.endswith("-answer")):
             found[label].code.append(source)
         elif cell.cell_type == "markdown" and (not name or name.endswith("-text")):
-            found[label].text.append(source)
+            found[label].text.append(_with_pictures(source, cell.get("attachments")))
     return found
+
+
+def _with_pictures(source: str, attachments: Any) -> str:
+    """Return the text of a cell with the pictures that were pasted into it, such as a photograph of a derivation."""
+    for name, kinds in attachments.items() if isinstance(attachments, dict) else ():
+        for kind in PICTURES.intersection(kinds if isinstance(kinds, dict) else ()):
+            picture = f"(data:{kind};base64,{re.sub('[^A-Za-z0-9+/=]', '', str(kinds[kind]))})"
+            source = source.replace(f"(attachment:{name})", picture).replace(f"(attachment:{quote(name)})", picture)
+    return source
 
 
 def programme(key: NotebookNode, own: dict[str, Work]) -> list[dict[str, Any]]:
@@ -218,8 +230,11 @@ def fault(want: dict[str, Any], got: dict[str, Any] | None) -> str:
         return f"of shape {tuple(got['shape'])}, not {tuple(want['shape'])}"
     if want["kind"] == "text":
         return "" if got["entries"] == want["entries"] else "differs from the reference"
-    close = [abs(a - b) <= want["tol"] for a, b in zip(got["entries"], want["entries"], strict=True)]
-    return "" if all(close) else f"differs from the reference in {close.count(False)} of {len(close)} entries"
+    apart = [abs(a - b) for a, b in zip(got["entries"], want["entries"], strict=True)]
+    wrong = sum(not gap <= want["tol"] for gap in apart)
+    rounded = all(gap <= ROUNDED * max(map(abs, want["entries"])) for gap in apart)
+    near = "; it is near: was it rounded?" if rounded and want["tol"] else ""
+    return f"differs from the reference in {wrong} of {len(apart)} entries{near}" if wrong else ""
 
 
 @dataclass

@@ -144,9 +144,9 @@ def opening(week: int, chosen: list[Exercise]) -> str:
     lines += [
         f"*{points} points.* Define the names that each exercise asks for in its answer cell, and write derivations "
         "and explanations in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. "
-        "The cell below an answer checks name, shape and one entry; all values are compared after you have handed in "
-        "the notebook, so do not round them. Notation is that of the chapters. Before you hand in, restart the kernel "
-        "and run all cells.",
+        "The cell below an answer checks name and shape, and one entry of longer arrays; all values are compared after "
+        "you have handed in the notebook, so do not round them. Notation is that of the chapters. Before you hand in, "
+        "restart the kernel and run all cells.",
     ]
     return "\n".join(lines)
 
@@ -156,6 +156,8 @@ def heading(exercise: Exercise, known: set[str]) -> str:
     points = [f"`{item.name}` {item.points}" for item in exercise.items]
     if exercise.rubric:
         points.append(f"written answer {sum(points for points, _ in exercise.rubric)}")
+    else:
+        points.append("no written answer is asked for")
     title = f" ({exercise.title})" if exercise.title else ""
     parts = [f"## Exercise {exercise.number}{title}: {exercise.points} points", exercise.statement]
     if new := [text for name, text in exercise.quoted.items() if name not in known]:

@@ -396,7 +396,10 @@ def test_marks_and_what_a_person_reads(key, tmp_path):
     (folder / "Ben").mkdir(parents=True)
     evil = handed_in(key, double='double = 2 * x\nprint("<script>alert(1)</script>")')
     text = next(cell for cell in evil.cells if cell.id == "ex-double-text")
-    text.source += "\n\n<script>alert(2)</script> and $a < b$"
+    text.source += "\n\n<script>alert(2)</script> and $a < b$ ![on paper](attachment:a.png) ![](attachment:b%20c.png)"
+    text.attachments = {
+        name: {"image/png": "iVBO\nRw0K", "text/html": "<script>alert(3)</script>"} for name in ("a.png", "b c.png")
+    }
     nbformat.write(evil, folder / "Ben" / "anything.ipynb")
     nbformat.write(student(key), folder / "archer_12_345_week-07.ipynb")
     (folder / "=HYPERLINK(1).ipynb").write_text("no notebook")
@@ -413,7 +416,11 @@ def test_marks_and_what_a_person_reads(key, tmp_path):
     assert (first["archer"]["Week 7"], first["archer"]["To be read"]) == ("0", "0")
     page = (out / "feedback" / "Ben.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page and page.count("&lt;script&gt;alert") == 3  # code, output, text
-    assert "6 of 12 points; 6 are still to be read" in page and r"\(a &lt; b\)" in page
+    assert (
+        "6 of 6 points; 6 more are still to be read" in page
+        and page.count('src="data:image/png;base64,iVBORw0K"') == 2
+        and r"\(a &lt; b\)" in page
+    )
     assert "Solution" not in page
 
     hand = out / "by-hand.csv"
@@ -468,6 +475,12 @@ NUMBER = {"name": "x", "kind": "number", "shape": [2], "entries": [1.0, 2.0], "t
 )
 def test_what_is_wrong_with_a_value(got, said):
     assert fault(NUMBER, NUMBER | got) == said
+
+
+@pytest.mark.parametrize(("value", "near"), [(1.0019, True), (1.0021, False)])
+def test_a_rounded_value_is_told_so(value, near):
+    said = fault(NUMBER | {"tol": 1e-6}, NUMBER | {"entries": [value, 2.0]})
+    assert said == "differs from the reference in 1 of 2 entries" + near * "; it is near: was it rounded?"
 
 
 # ---- comment lines of the chapters
