@@ -178,7 +178,10 @@ def pdf() -> bool:
     with opened(folder) as (page, address):
         load(page, f"{address}/book.html")
         for name in ON_SCREEN:
-            page.evaluate("id => document.getElementById(id).nextElementSibling.remove()", f"document-chapters/{name}")
+            page.evaluate(
+                """id => { const mark = document.getElementById(id); mark.nextElementSibling.remove(); mark.remove() }""",
+                f"document-chapters/{name}",
+            )
         page.evaluate(
             """() => document.querySelectorAll('[id^="document-chapters/"]').forEach(mark => {
                 mark.nextElementSibling.style.breakBefore = 'page' })"""
