@@ -13,8 +13,8 @@ from .chapters import CHAPTERS, ROOT, contents, sources, titles
 from .markup import KINDS, TO_BE_CLAIMED, Directive, labels, parse
 
 REFERENCE = re.compile(r"\{prf:ref\}`(?:[^`<]*<)?([\w:-]+)>?`")
-STEP, ROW, LEFT = 122, 56, 460
-"""Pixels from one statement to the next, from one chapter to the next, and from the margin to the first statement."""
+STEP, ROW, LEFT, PER_LINE = 138, 40, 60, 4
+"""Pixels from one statement to the next, from one line to the next, and to the middle of the first; statements in a line."""
 
 
 def uses(texts: Mapping[str, str]) -> dict[str, set[str]]:
@@ -62,26 +62,32 @@ def below(texts: Mapping[str, str], roots: Iterable[str]) -> dict[str, set[str]]
 
 
 def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
-    """Return the graph as SVG, one row a chapter, each statement linked to its place."""
+    """Return the graph as SVG: the chapters one below the other, each statement under its chapter and linked to its place."""
     known = {label.name: label for label in labels(dict(texts), contents()) if label.name}
-    graph, place, lines, y = below(texts, roots), dict[str, tuple[int, int]](), list[str](), 0
+    graph, place, titled, y = below(texts, roots), dict[str, tuple[int, int]](), list[str](), 0
     for chapter in texts:
         if row := [name for name in known if name in graph and known[name].chapter == chapter]:
-            place |= {name: (LEFT + STEP * i + y % (2 * ROW) // 2, y + 26) for i, name in enumerate(row)}
-            lines.append(f'<a href="{chapter}.html"><text y="{y + 30}">{escape(titles()[chapter])}</text></a>')
-            y += ROW
+            titled.append(f'<a href="{chapter}.html"><text y="{y + 14}">{escape(titles()[chapter])}</text></a>')
+            for i, name in enumerate(row):
+                line, column = divmod(i, PER_LINE)
+                place[name] = (LEFT + STEP * column + len(titled) % 2 * STEP // 4, y + 36 + ROW * line)
+            y = place[row[-1]][1] + ROW - 12
+    lines = list[str]()
     for name, (x, at) in reversed(place.items()):  # boxes hide lines of what comes later
         label, about = known[name], escape(known[name].title.replace("$", ""))
         ends = [place[used] for used in sorted(graph[name])]
-        bends = [(x, (at + v) // 2) if v != at else ((x + u) // 2, at + 40) for u, v in ends]
-        paths = "".join(f'<path d="M{x} {at}Q{c} {d} {u} {v}"/>' for (c, d), (u, v) in zip(bends, ends, strict=True))
+        paths = "".join(
+            f'<path d="M{x} {at}Q{x} {(at + v) // 2} {u} {v}"/>' if v != at
+            else f'<path d="M{x} {at + 11}Q{(x + u) // 2} {at + 36} {u} {at + 11}"/>'
+            for u, v in ends
+        )
         lines.append(
             f'<g class="{"main" if name in roots else "step"}">{paths}<a href="{label.chapter}.html#{name}">'
-            f'<title>{about}</title><rect x="{x - 54}" y="{at - 11}" width="108" height="22" rx="4"/>'
+            f'<title>{about}</title><rect x="{x - 58}" y="{at - 11}" width="116" height="22" rx="4"/>'
             f'<text x="{x}" y="{at + 4}" text-anchor="middle">{escape(label.text)}</text></a></g>'
         )
-    width = max(x for x, _ in place.values()) + 60
-    return f'<div class="spurlib-graph"><svg viewBox="0 0 {width} {y}" width="{width}">{"".join(lines)}</svg></div>'
+    width = max(x for x, _ in place.values()) + LEFT
+    return f'<div class="spurlib-graph"><svg viewBox="0 0 {width} {y}" width="{width}">{"".join(lines + titled)}</svg></div>'
 
 
 class DependencyGraph(SphinxDirective):
