@@ -14,7 +14,7 @@ from .markup import KINDS, TO_BE_CLAIMED, Directive, labels, parse
 
 REFERENCE = re.compile(r"\{prf:ref\}`(?:[^`<]*<)?([\w:-]+)>?`")
 STEP, ROW, LEFT, PER_LINE = 138, 40, 60, 4
-"""Pixels from one statement to the next, from one line to the next, and to the middle of the first; statements in a line."""
+"""Pixels from one statement to the next, from one line to the next and to the first middle; statements in a line."""
 
 
 def uses(texts: Mapping[str, str]) -> dict[str, set[str]]:
@@ -62,12 +62,13 @@ def below(texts: Mapping[str, str], roots: Iterable[str]) -> dict[str, set[str]]
 
 
 def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
-    """Return the graph as SVG: the chapters one below the other, each statement under its chapter and linked to its place."""
+    """Return the graph as SVG, with the statements of a chapter under its name, each linked to its place."""
     known = {label.name: label for label in labels(dict(texts), contents()) if label.name}
     graph, place, titled, y = below(texts, roots), dict[str, tuple[int, int]](), list[str](), 0
     for chapter in texts:
         if row := [name for name in known if name in graph and known[name].chapter == chapter]:
-            titled.append(f'<a href="{chapter}.html"><text y="{y + 14}">{escape(titles()[chapter])}</text></a>')
+            title = f'y="{y + 14}">{escape(titles()[chapter])}</text>'  # also behind itself, where lines stop
+            titled.append(f'<text class="behind" aria-hidden="true" {title}<a href="{chapter}.html"><text {title}</a>')
             for i, name in enumerate(row):
                 line, column = divmod(i, PER_LINE)
                 place[name] = (LEFT + STEP * column + len(titled) % 2 * STEP // 4, y + 36 + ROW * line)
@@ -77,7 +78,8 @@ def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
         label, about = known[name], escape(known[name].title.replace("$", ""))
         ends = [place[used] for used in sorted(graph[name])]
         paths = "".join(
-            f'<path d="M{x} {at}Q{x} {(at + v) // 2} {u} {v}"/>' if v != at
+            f'<path d="M{x} {at}Q{x} {(at + v) // 2} {u} {v}"/>'
+            if v != at
             else f'<path d="M{x} {at + 11}Q{(x + u) // 2} {at + 36} {u} {at + 11}"/>'
             for u, v in ends
         )
@@ -86,8 +88,8 @@ def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
             f'<title>{about}</title><rect x="{x - 58}" y="{at - 11}" width="116" height="22" rx="4"/>'
             f'<text x="{x}" y="{at + 4}" text-anchor="middle">{escape(label.text)}</text></a></g>'
         )
-    width = max(x for x, _ in place.values()) + LEFT
-    return f'<div class="spurlib-graph"><svg viewBox="0 0 {width} {y}" width="{width}">{"".join(lines + titled)}</svg></div>'
+    width, drawn = max(x for x, _ in place.values()) + LEFT, "".join(lines + titled)
+    return f'<div class="spurlib-graph"><svg viewBox="0 0 {width} {y}" width="{width}">{drawn}</svg></div>'
 
 
 class DependencyGraph(SphinxDirective):
