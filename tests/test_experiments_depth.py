@@ -7,7 +7,15 @@ import pytest
 import torch
 
 import spurlib as sl
-from spurlib.experiments import DepthOfNetworks, depth_of_networks, experiment, load_record, ntk_network, verify
+from spurlib.experiments import (
+    DepthOfNetworks,
+    Tolerance,
+    depth_of_networks,
+    experiment,
+    load_record,
+    ntk_network,
+    verify,
+)
 
 CELL = DepthOfNetworks("synthetic", 2, (12,), d=20, alpha=0.5, left_out=3, n_test=60, width=30)
 
@@ -36,7 +44,7 @@ def descend(weights, Z, labels, rate):
         for each, speed, slope in zip(w, v, torch.autograd.grad(loss / 2, w), strict=True):
             speed.mul_(0.95).sub_(rate * slope)
             each.data.add_(speed)
-    return [each.detach() for each in w], float(((outputs(w, Z) - goal) ** 2).mean())
+    return [each.detach() for each in w], float(((outputs(w, Z) - goal) ** 2).mean().detach())
 
 
 def test_the_measurement_against_its_definitions():
@@ -116,4 +124,6 @@ def test_pictures_are_taken():
 def test_the_record_is_read_and_verified():
     table = load_record("network-depth").table
     assert sorted(set(table["depth"])) == [1, 2, 4, 8] and table["train_loss"].max() < 1e-4
+    tolerance = experiment("network-depth").tolerance
+    assert tolerance("alignment", {}) == Tolerance(0.03) and tolerance("start_alignment", {}) == Tolerance(4e-3)
     assert verify(experiment("network-depth"), "paper", seed=0)["agrees"].all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from ..kernels import InfiniteWidth
 from ..networks.draws import weights_of
 from .definition import Experiment, Row
 from .settings import accuracy, spurious_data, up_to
-from .tolerances import of_training
+from .tolerances import Tolerance, of_training
 
 __all__ = ["EXPERIMENTS", "DepthOfNetworks", "depth_of_networks", "ntk_network"]
 
@@ -99,7 +100,8 @@ def _descend(
     goal = model(Z)[:, 0].detach() + labels
 
     def loss() -> torch.Tensor:
-        return (weights * (answers(p) - goal) ** 2).sum(1)
+        residuals: torch.Tensor = answers(p) - goal
+        return (weights * residuals**2).sum(1)
 
     for _ in range(c.epochs):
         slopes = torch.autograd.grad(loss().sum() / 2, list(p.values()))
@@ -193,6 +195,11 @@ def _cells(scale: str) -> list[DepthOfNetworks]:
     return [cell(depth=depth) for cell in (synthetic, mnist) for depth in (1, 2, 4, 8)]
 
 
+def _tolerance(quantity: str, row: Mapping[str, Any]) -> Tolerance:
+    """That of trained networks; the alignment differed by 0.8 percent with other instructions of the processor."""
+    return Tolerance(0.03) if quantity == "alignment" else of_training(quantity, row)
+
+
 EXPERIMENTS: tuple[Experiment[Any], ...] = (
     Experiment(
         "network-depth",
@@ -201,7 +208,7 @@ EXPERIMENTS: tuple[Experiment[Any], ...] = (
         depth_of_networks,
         shorten=partial(up_to, most=40),
         draws={"page": 3, "paper": 12},
-        tolerance=of_training,
+        tolerance=_tolerance,
     ),
 )
 """The experiment of this module."""
