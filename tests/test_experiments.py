@@ -117,9 +117,9 @@ def test_grids_can_be_stored_and_computed(name, scale):
         stored = json.loads(json.dumps(entries(cell)))
         assert stored == entries(cell)
         assert type(cell)(**{key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}) == cell
-        act = sl.activation(cell.act)
+        act = sl.activation(getattr(cell, "act", "relu"))
         assert cell.sizes == tuple(sorted(cell.sizes)) and cell.dtype in ("float32", "float64")
-        if cell.data == "synthetic" and cell.kind == "ntk":
+        if cell.data == "synthetic" and getattr(cell, "kind", None) == "ntk":
             mu = act.derivative.coefficients(4)
             assert np.allclose(mu[np.abs(mu) > 1e-12], [1, 1], atol=1e-12)  # h0 + h1 or h0 + h3
         short = experiment(name).shorten(cell)
@@ -166,7 +166,7 @@ def test_records_of_the_book_agree_with_the_code(name):
 
 
 # What training on another machine may change by half a percent: see `of_training` and `of_gradients`.
-LOOSE = re.compile("train_loss|stability.*|epochs_run|.*end|middle")
+LOOSE = re.compile("train_loss|stability.*|epochs_run|.*end|middle|alignment")
 
 
 @pytest.mark.parametrize(("name", "scale"), RECORDED)

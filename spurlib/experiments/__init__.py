@@ -7,6 +7,7 @@ from .architectures import Architecture, architecture_alignment
 from .classes import ClassCurve, class_curve
 from .curves import Curve, accuracy_curve
 from .definition import SCALES, Experiment
+from .depth import DepthOfNetworks, depth_of_networks, ntk_network
 from .networks import NetworkCurve, NetworkStability, network_curve, network_stability
 from .pages import recorded
 from .privacy import Privacy, answers_without, centered, privacy_curve
@@ -30,6 +31,7 @@ __all__ = [
     "ClassCurve",
     "CorruptedRecordError",
     "Curve",
+    "DepthOfNetworks",
     "Experiment",
     "MissingRecordError",
     "NetworkCurve",
@@ -47,6 +49,7 @@ __all__ = [
     "centered",
     "class_curve",
     "compare",
+    "depth_of_networks",
     "experiment",
     "experiment_names",
     "gram_by",
@@ -54,6 +57,7 @@ __all__ = [
     "load_record",
     "network_curve",
     "network_stability",
+    "ntk_network",
     "of_gradients",
     "of_training",
     "privacy_curve",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import architectures, classes, curves, networks, privacy
+from . import architectures, classes, curves, depth, networks, privacy
 from .definition import Experiment
 from .records import Record
 from .runs import OptionError, load
@@ -18,6 +18,7 @@ _ALL: list[Experiment[Any]] = [
     *networks.EXPERIMENTS,
     *privacy.EXPERIMENTS,
     *architectures.EXPERIMENTS,
+    *depth.EXPERIMENTS,
 ]
 KNOWN = {each.name: each for each in _ALL}
 """The experiments, in the order in which they are listed."""
