@@ -195,7 +195,7 @@ def pdf() -> bool:
         load(page, f"{address}/book.html")
         for name in ON_SCREEN:
             page.evaluate(
-                """id => { const mark = document.getElementById(id); mark.nextElementSibling.remove(); mark.remove() }""",
+                "id => { const one = document.getElementById(id); one.nextElementSibling.remove(); one.remove() }",
                 f"document-chapters/{name}",
             )
         page.evaluate(
