@@ -31,23 +31,36 @@ STYLE = """
 .bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .header-article, .bd-footer,
 .prev-next-footer, .bd-footer-content, .skip-link, .headerlink, .copybtn, .back-to-top, .toctree-wrapper > p.caption,
 .spurlib-code:not(.spurlib-data), .spurlib-checks, .spurlib-explorer form, .spurlib-filter, details > summary,
-.onlyprint, #jb-print-docs-body, #jb-print-toc { display: none !important }
+.onlyprint, #jb-print-docs-body, #jb-print-toc, .toggle-button { display: none !important }
 html { font-size: 9.5pt !important }
 body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
   display: block !important; max-width: none !important; width: auto !important; padding: 0 !important;
   margin: 0 !important }
 h2, h3, h4 { break-after: avoid }
-figure, table, .spurlib-claim, .cell_output img { break-inside: avoid }
+p.admonition-title { break-after: avoid }
+figure, table.dataframe, tr, pre, .cell_input, div.math, .spurlib-claim, .cell_output img { break-inside: avoid }
+.bd-article table:not(.dataframe) { break-inside: auto !important }
 figure img { max-width: 100%; max-height: 11cm }
+.spurlib-graph svg { width: auto !important; max-width: 100% !important; max-height: 22cm }
+.spurlib-cut { background: none !important; overflow: visible !important }
+.bd-article .cell_output table.dataframe { font-size: 7.5pt }
+.bd-article .cell_output table.dataframe :is(td, th) { padding: 1px 4px; white-space: normal }
+div.solution, div.solution > * { margin-bottom: 0; padding-bottom: 0 }
 div.admonition, div.proof { break-inside: auto !important }
 pre { white-space: pre-wrap; font-size: 8.5pt }
-mjx-container { overflow: visible !important; font-size: 100% !important }
+mjx-container { overflow: visible !important; font-size: 115% !important }
 .spurlib-contents { break-after: page }
 .spurlib-contents .part { margin: 1em 0 0.2em; font-size: 12pt; font-weight: bold; break-after: avoid }
 .spurlib-contents a { display: flex; color: inherit; text-decoration: none }
 .spurlib-contents a span { flex: 1; border-bottom: 1px dotted; margin: 0 0.5em 0.3em }
 """
 FOOTER = '<div style="width: 100%; text-align: center; font-size: 8pt"><span class="pageNumber"></span></div>'
+WIDTH = 658
+"""Of the text on the paper, in pixels: 174 mm."""
+FIT = """() => document.querySelectorAll('.cell_output table').forEach(table => {
+    const room = table.parentElement.clientWidth / table.scrollWidth;
+    if (room > 0 && room < 1) table.style.zoom = room;
+})"""
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
 LICENSED = '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>'
 CONTENTS = """([title, author, license, lines]) => {
@@ -145,6 +158,9 @@ def load(page: Page, address: str) -> None:
 def save(page: Page, out: Path, title: str, names: Container[str]) -> None:
     """Print the page that is open, after its title and the list of these chapters."""
     page.add_style_tag(content=STYLE)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": WIDTH, "height": 1000})
+    page.evaluate(FIT)  # a table that is still too wide becomes smaller
     pages: dict[str, int] = {}
     for _ in range(2):  # the second time with the numbers of the pages
         page.evaluate(CONTENTS, [title, config()["author"], LICENSED, lines(pages, names)])
@@ -179,7 +195,7 @@ def pdf() -> bool:
         load(page, f"{address}/book.html")
         for name in ON_SCREEN:
             page.evaluate(
-                """id => { const mark = document.getElementById(id); mark.nextElementSibling.remove(); mark.remove() }""",
+                "id => { const one = document.getElementById(id); one.nextElementSibling.remove(); one.remove() }",
                 f"document-chapters/{name}",
             )
         page.evaluate(
