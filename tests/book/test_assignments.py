@@ -218,6 +218,15 @@ def test_the_course_has_treated_what_is_assigned(known):
     assert late == []
 
 
+def test_the_course_page_lists_the_assignments(known):
+    """The table is text, for those who read the page; this keeps it equal to the plan."""
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \| (\{ref\}[^|]*) \|$", read(CHAPTERS / "course.md"), re.MULTILINE)
+    listed = {int(week): re.findall(r"`([\w-]+)`", labels) for week, _, labels in rows}
+    assert listed == WEEKS
+    for week, chapters, _ in rows:
+        assert set(re.findall(r"`([\w-]+)`", chapters)) == {known[label].chapter for label in WEEKS[int(week)]}
+
+
 def test_all_assignments_take_less_than_six_minutes(graded, used):
     assert used() < ALL_SECONDS
 
