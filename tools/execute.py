@@ -24,6 +24,7 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -165,11 +166,24 @@ def limited(threads: int) -> dict[str, str]:
     return environ | {"OMP_WAIT_POLICY": "passive"}
 
 
+class Client(AsyncKernelClient):
+    """A client without the thread that listens for a heartbeat.
+
+    That a kernel lives is seen from its process. A stop can come while such a thread opens its socket: the
+    thread then fails aloud, or does not end.
+    """
+
+    def start_channels(self, *args: bool, **kwargs: bool) -> None:
+        """Open all channels but the heartbeat."""
+        super().start_channels(*args, **kwargs | {"hb": False})
+
+
 @asynccontextmanager
 async def kernel(threads: int) -> AsyncIterator[AsyncKernelManager]:
     """Start a kernel of this very interpreter in the folder of the chapters, and end it whatever happens."""
     # Without folders to search, no other kernel that is called "python3" can be found.
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    specs = KernelSpecManager(kernel_dirs=[])
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs, client_factory=Client)
     try:
         await manager.start_kernel(extra_arguments=KERNEL_OPTIONS, env=limited(threads), cwd=str(ROOT / "chapters"))
         yield manager

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from jupyter_client.channels import HBChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tools import execute
@@ -92,6 +93,11 @@ def test_a_stop_ends_the_kernels_and_keeps_nothing(tmp_path, when):
     assert said.endswith("Stopped; chapters that were done are kept.\n")
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
     assert not (tmp_path / "executed").exists()
+
+
+def test_no_thread_listens_for_a_heartbeat(folder, monkeypatch):
+    monkeypatch.setattr(HBChannel, "start", lambda self: pytest.fail("a stop may come while it opens its socket"))
+    assert execute.execute(["good"])
 
 
 def _wait(condition):
