@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -198,14 +198,11 @@ class InfiniteWidth:
         if self.depth == 1 and (closed_form(self.activation) or self.activation.polynomial is not None):
             return None
         homogeneous = closed_form(self.activation) and self.activation.name in _HOMOGENEOUS and not self.bias_variance
-        both = torch.cat([s, t])
-        if homogeneous:
-            one = s.new_ones(1)
-        elif float(both.max() - both.min()) <= _ROUND * float(both.max()):
-            one = s[:1]
-        else:
+        least, most = (float(end) for end in torch.cat([s, t]).aminmax())
+        if not homogeneous and most - least > _ROUND * most:
             return None
-        c = self._chebyshev(one)
+        settings = self.kind, self.depth, self.layers, self.weight_variance, self.bias_variance
+        c = _chebyshev(self.activation, *settings, scale=1.0 if homogeneous else float(f"{most:.13g}"))
         if c is None:
             return None
 
@@ -215,20 +212,25 @@ class InfiniteWidth:
 
         return kernel
 
-    def _chebyshev(self, one: torch.Tensor) -> list[float] | None:
-        """Coefficients in x of the kernel of two samples of the scale `one`, at the angle pi (1 + x) / 2."""
-        for degree in _DEGREES:
-            x = chebyshev.chebpts1(degree + 1)
-            rho = torch.from_numpy(np.cos(np.pi * (1 + x) / 2)).to(one.device)[None]
-            kernel = self._by_layers(one, one.expand(degree + 1).contiguous())
-            values = kernel(slice(0, 1), slice(0, degree + 1), rho)[0].cpu().numpy()
-            c = chebyshev.chebfit(x, values, degree)
-            if np.abs(c[-3:]).max() <= 1e-13 * np.abs(c).max():
-                return [float(value) for value in c]
-        return None
+
+@lru_cache(maxsize=256)
+def _chebyshev(
+    act: Activation, kind: str, depth: int, layers: str, weights: float, biases: float, *, scale: float
+) -> tuple[float, ...] | None:
+    """Coefficients in x of the kernel of two samples of one scale, at the angle pi (1 + x) / 2."""
+    of = InfiniteWidth(act, kind, depth=depth, layers=layers, weight_variance=weights, bias_variance=biases)
+    for degree in _DEGREES:
+        x = chebyshev.chebpts1(degree + 1)
+        rho = torch.from_numpy(np.cos(np.pi * (1 + x) / 2))[None]
+        kernel = of._by_layers(rho.new_full((1,), scale), rho.new_full((degree + 1,), scale))
+        values = kernel(slice(0, 1), slice(0, degree + 1), rho)[0].numpy()
+        c = chebyshev.chebfit(x, values, degree)
+        if np.abs(c[-3:]).max() <= 1e-13 * np.abs(c).max():
+            return tuple(float(value) for value in c)
+    return None
 
 
-def _clenshaw(c: list[float], x: torch.Tensor) -> torch.Tensor:
+def _clenshaw(c: tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
     """Sum of c_l T_l(x)."""
     above, total = torch.zeros_like(x), torch.full_like(x, c[-1])
     twice = 2 * x

@@ -178,8 +178,8 @@ def test_the_interpolation_in_the_angle_changes_nothing(act, kind, depth, monkey
     X = on_sphere(np.random.default_rng(1).standard_normal((130, 12)))  # so many that it is less work
     X[1], X[2], X[3] = X[0], -X[0], X[4] * 0.6 + X[5] * 0.8
     X, kernel, used = on_sphere(X), sl.InfiniteWidth(act, kind, depth=depth), []
-    chebyshev = sl.InfiniteWidth._chebyshev
-    monkeypatch.setattr(sl.InfiniteWidth, "_chebyshev", lambda *args: used.append(chebyshev(*args)) or used[-1])
+    chebyshev = kernels._chebyshev
+    monkeypatch.setattr(kernels, "_chebyshev", lambda *args, **scale: used.append(chebyshev(*args, **scale)) or used[-1])
     K = kernel.gram(X)
     exact = depth == 1 and act in CLOSED
     assert len(used) == (not exact) and None not in used
@@ -188,6 +188,22 @@ def test_the_interpolation_in_the_angle_changes_nothing(act, kind, depth, monkey
     by_layers(monkeypatch)
     assert_close(K, kernel.gram(X), 1e-10)
     assert_close(few, K[:100, :100], 1e-10)
+
+
+def test_the_interpolation_is_made_once_for_each_kernel_and_scale():
+    """Also where rounding moves the norms; and settings that are changed later are seen."""
+    X = on_sphere(np.random.default_rng(1).standard_normal((400, 12)))
+    kernel = sl.InfiniteWidth("tanh", depth=2)
+    kernels._chebyshev.cache_clear()
+    K = kernel.gram(X[:200])
+    for rows in (X[:200], X[200:] * (1 + 2e-16)):
+        sl.InfiniteWidth("tanh", depth=2).gram(rows)
+    assert kernels._chebyshev.cache_info().misses == 1
+    for scaled in (1e-3 * X[:200], 2 * X[:200]):
+        assert_close(kernel.gram(scaled)[:50, :50], sl.InfiniteWidth("tanh", depth=2).gram(scaled[:50]), 1e-10)
+    assert kernels._chebyshev.cache_info().misses == 3
+    kernel.weight_variance = 2.0
+    assert np.abs(kernel.gram(X[:200]) - K).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["rf", "ntk"])

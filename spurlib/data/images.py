@@ -444,6 +444,19 @@ def _load(name: str, folder: Path | None, chosen: tuple[int, ...]) -> Loaded:
     return _of_classes(train, chosen), _of_classes(test, chosen), source
 
 
+def moments(name: str, chosen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of every pixel over the training images of some classes, whose gray levels go from 0 to 1."""
+    return _moments(name, None if embedded(name, chosen) else data_folder(), tuple(sorted(chosen)))
+
+
+@lru_cache(maxsize=8)
+def _moments(name: str, folder: Path | None, chosen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    pictures, levels = _load(name, folder, chosen)[0][0], image_set(name).levels
+    lines = (pictures[:, line] / levels for line in range(pictures.shape[1]))  # all images at once may take gigabytes
+    means, variances = map(np.stack, zip(*((line.mean(axis=0), line.var(axis=0)) for line in lines), strict=True))
+    return means, variances
+
+
 def _of_classes(split: Split, chosen: tuple[int, ...]) -> Split:
     keep = np.isin(split[1], chosen)
     return split[0][keep], split[1][keep]

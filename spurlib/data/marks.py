@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._checks import choice, positive
-from .images import classes_of, image_set, load
+from .images import classes_of, image_set, load, moments
 from .samples import QUERIES, SpuriousData, generators
 
 
@@ -84,7 +84,7 @@ def framed_images(
 
     Z, Z_test = framed(drawn.pictures[drawn.rows], noise), framed(drawn.test, noise_test)
     spurious = mask.ravel()
-    offset, scale = _centering(drawn.pictures, mask, levels) if centered else (np.zeros(Z.shape[1]), 1.0)
+    offset, scale = _centering(moments(name, drawn.chosen), mask, levels) if centered else (np.zeros(Z.shape[1]), 1.0)
     Z, Z_test = (Z - offset) / scale, (Z_test - offset) / scale
     Z_spurious = Z.copy()
     if query == "zero":
@@ -116,6 +116,7 @@ class _Drawn:
     test: np.ndarray
     g_test: np.ndarray
     levels: int
+    chosen: tuple[int, ...]
     source: str
 
     def others(self, generator: np.random.Generator) -> np.ndarray:
@@ -150,6 +151,7 @@ def _draw(
         test=test[0][rows_test],
         g_test=np.array([label[c] for c in test[1][rows_test]]),
         levels=known.levels,
+        chosen=chosen,
         source=f"{source}, classes {', '.join(map(str, chosen[:-1]))} and {chosen[-1]}",
     )
 
@@ -242,7 +244,9 @@ def marked_images(
     drawn = _draw(name, classes, (n, n_test), (pick, pick_test))
     shape = drawn.pictures.shape[1:]
     spurious = np.zeros((1, *shape), dtype=bool)
-    offset, scale = _centering(drawn.pictures, spurious, drawn.levels) if centered else (np.zeros(spurious.size), 1.0)
+    offset, scale = (
+        _centering(moments(name, drawn.chosen), spurious, drawn.levels) if centered else (np.zeros(spurious.size), 1.0)
+    )
 
     def flat(marks: list[_Mark], pictures: np.ndarray) -> np.ndarray:
         marked = [mark(picture) for mark, picture in zip(marks, pictures, strict=True)]
@@ -268,10 +272,9 @@ def marked_images(
     )
 
 
-def _centering(cores: np.ndarray, mask: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
+def _centering(core: tuple[np.ndarray, np.ndarray], mask: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
     """Mean of a framed image, and the scale at which its centered version has mean squared norm d."""
-    lines = (cores[:, line] / levels for line in range(cores.shape[1]))  # all images at once may take gigabytes
-    means, variances = map(np.stack, zip(*((line.mean(axis=0), line.var(axis=0)) for line in lines), strict=True))
+    means, variances = core
     offset = np.full(mask.shape[1:], 0.5)
     offset[~mask[0]] = means.ravel()
     noise_variance = ((levels + 1) ** 2 - 1) / 12 / levels**2
