@@ -17,7 +17,9 @@ from spurlib.experiments import (
     verify,
 )
 
-CELL = DepthOfNetworks("synthetic", 2, (12,), d=20, alpha=0.5, left_out=3, n_test=60, width=30)
+CELL = DepthOfNetworks(
+    "synthetic", 2, (12,), d=20, alpha=0.5, left_out=3, n_test=60, width=30, epochs=200, momentum=0.95
+)
 
 
 def outputs(weights, Z):

@@ -53,8 +53,8 @@ class DepthOfNetworks:
     left_out: int = 12
     n_test: int = 500
     width: int = 200
-    epochs: int = 200
-    momentum: float = 0.95
+    epochs: int = 400
+    momentum: float = 0.0
     dtype: str = "float32"
     d: int | None = None
     alpha: float | None = None
@@ -191,7 +191,7 @@ def _cells(scale: str) -> list[DepthOfNetworks]:
     if scale == "page":
         return [DepthOfNetworks("synthetic", depth, (20,), d=20, alpha=0.5, left_out=4, width=50) for depth in (1, 4)]
     synthetic = partial(DepthOfNetworks, "synthetic", sizes=(40, 100, 200), d=100, alpha=0.5)
-    mnist = partial(DepthOfNetworks, "mnist", sizes=(40, 100))
+    mnist = partial(DepthOfNetworks, "mnist", sizes=(40, 100, 200))
     return [cell(depth=depth) for cell in (synthetic, mnist) for depth in (1, 2, 4, 8)]
 
 
