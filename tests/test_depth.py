@@ -179,7 +179,9 @@ def test_the_interpolation_in_the_angle_changes_nothing(act, kind, depth, monkey
     X[1], X[2], X[3] = X[0], -X[0], X[4] * 0.6 + X[5] * 0.8
     X, kernel, used = on_sphere(X), sl.InfiniteWidth(act, kind, depth=depth), []
     chebyshev = kernels._chebyshev
-    monkeypatch.setattr(kernels, "_chebyshev", lambda *args, **scale: used.append(chebyshev(*args, **scale)) or used[-1])
+    monkeypatch.setattr(
+        kernels, "_chebyshev", lambda *args, **scale: used.append(chebyshev(*args, **scale)) or used[-1]
+    )
     K = kernel.gram(X)
     exact = depth == 1 and act in CLOSED
     assert len(used) == (not exact) and None not in used

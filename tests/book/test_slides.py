@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from docutils import nodes
@@ -202,3 +203,24 @@ def test_notebooks_do_not_show_marks():
     assert translator.text("One.\n\n% slide: A title\nTwo.\n\n% slide+\n```{math}\nx\n```") == (
         translator.text("One.\n\nTwo.\n\n```{math}\nx\n```")
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "heads"),
+    [
+        (pd.DataFrame({"x": [1], "y": [2]}, index=pd.Index([5], name="N")), [["N", "x", "y"]]),
+        (
+            pd.DataFrame({"x": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)], names=["data", "N"])),
+            [["data", "N", "x"]],
+        ),
+        (pd.DataFrame({"x": [1]}), [["", "x"]]),
+        (
+            pd.DataFrame({"x": [1]}, index=pd.Index([5], name="N")).rename_axis(columns="act"),
+            [["act", "x"], ["N", ""]],
+        ),
+    ],
+)
+def test_names_of_an_index_take_no_row_of_their_own(frame, heads):
+    block = BeautifulSoup(f"<div>{frame.to_html()}</div>", "html.parser").div
+    slides.bring(block)
+    assert [[cell.text for cell in row.find_all("th")] for row in block.thead.find_all("tr")] == heads
