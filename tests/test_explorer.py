@@ -63,13 +63,13 @@ def test_without_scripts_it_shows_its_first_choice_and_a_table():
     (form,) = (attributes for tag, attributes in parsed.seen if tag == "form")
     assert "hidden" in form  # controls that would do nothing
     first = sl.predict_accuracy("relu", 0.5, n=1000, d=1000)
-    assert f"relu, spurious share 0.5, N/d = 1: alignment {first.alignment:.3f}" in page
+    assert f"relu, spurious fraction 0.5, N/d = 1: alignment {first.alignment:.3f}" in page
     assert parsed.cells[:3] == [f"{value:.3f}" for value in (first.alignment, first.test, first.spurious)]
     assert len(parsed.cells) == 2 * 3
     assert len([1 for tag, a in parsed.seen if tag == "circle" and a["class"].startswith("run")]) == 1
     assert "http" not in page and "src=" not in page  # nothing from elsewhere
     text = str(shown).splitlines()
-    assert text[0] == "spurious share 0.5, N/d = 1" and len(text) == 4
+    assert text[0] == "spurious fraction 0.5, N/d = 1" and len(text) == 4
     assert text[2].split() == ["relu", *parsed.cells[:3]]
     assert shown._repr_mimebundle_() == made()._repr_mimebundle_()
 

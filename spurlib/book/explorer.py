@@ -166,7 +166,7 @@ class Explorer:
         names = [html.escape(name) for name in self.names]
         now, at = self.values[:, :, alpha, ratio], self.ratios[ratio]
         setting = html.escape(next(iter(self.settings)))
-        choice = f"{setting}, " * bool(setting) + f"spurious share {self.alphas[alpha]:g}, N/d = {at:.3g}"
+        choice = f"{setting}, " * bool(setting) + f"spurious fraction {self.alphas[alpha]:g}, N/d = {at:.3g}"
         title = f"{names[0]}, {choice}: " + ", ".join(
             f"{name} {value:.3f}" for name, value in zip(_NAMES.values(), now[:, 0], strict=True)
         )
@@ -228,7 +228,7 @@ class Explorer:
     def __str__(self) -> str:
         alpha, ratio = len(self.alphas) // 2, len(self.ratios) // 2
         width = max(map(len, self.names)) + 2
-        lines = [f"spurious share {self.alphas[alpha]:g}, N/d = {self.ratios[ratio]:.3g}"]
+        lines = [f"spurious fraction {self.alphas[alpha]:g}, N/d = {self.ratios[ratio]:.3g}"]
         lines.append(" " * width + "  ".join(f"{name:>9s}" for name in _NAMES))
         for i, name in enumerate(self.names):
             numbers = "  ".join(f"{value:9.3f}" for value in self.values[:, i, alpha, ratio])
