@@ -33,6 +33,7 @@ STYLE = """
 .spurlib-code:not(.spurlib-data), .spurlib-checks, .spurlib-explorer form, .spurlib-filter, details > summary,
 .onlyprint, #jb-print-docs-body, #jb-print-toc, .toggle-button { display: none !important }
 html { font-size: 9.5pt !important }
+p, li, dd, td, th { line-height: 1.45 !important }
 body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
   display: block !important; max-width: none !important; width: auto !important; padding: 0 !important;
   margin: 0 !important }
@@ -45,7 +46,7 @@ figure img { max-width: 100%; max-height: 11cm }
 .spurlib-cut { background: none !important; overflow: visible !important }
 .bd-article .cell_output table.dataframe { font-size: 7.5pt }
 .bd-article .cell_output table.dataframe :is(td, th) { padding: 1px 4px; white-space: normal }
-div.solution, div.solution > * { margin-bottom: 0; padding-bottom: 0 }
+div.solution, div.solution > *, div.solution > :last-child :last-child { margin-bottom: 0 !important; padding-bottom: 0 }
 div.admonition, div.proof { break-inside: auto !important }
 pre { white-space: pre-wrap; font-size: 8.5pt }
 mjx-container { overflow: visible !important; font-size: 115% !important }
