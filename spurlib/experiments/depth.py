@@ -117,7 +117,7 @@ def depth_of_networks(settings: DepthOfNetworks, seed: int, device: str) -> list
     r"""Alignment and accuracies of trained networks of one depth, beside those of their tangent kernels.
 
     The networks are those of `ntk_network`, minus their outputs at initialization. All weights are trained by gradient
-    descent with momentum on all samples, the step being one over the largest eigenvalue of the tangent kernel matrix at
+    descent on all samples, the step being one over the largest eigenvalue of the tangent kernel matrix at
     initialization. Labels are the given ones minus their mean over the training set. Queries have a fresh core.
 
     Parameters
