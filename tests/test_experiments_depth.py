@@ -127,5 +127,6 @@ def test_the_record_is_read_and_verified():
     table = load_record("network-depth").table
     assert sorted(set(table["depth"])) == [1, 2, 4, 8] and table["train_loss"].max() < 0.01
     tolerance = experiment("network-depth").tolerance
+    assert tolerance("train_loss", {}) == Tolerance(0.5, absolute=1e-6)
     assert tolerance("alignment", {}) == Tolerance(0.03) and tolerance("start_alignment", {}) == Tolerance(4e-3)
     assert verify(experiment("network-depth"), "paper", seed=0)["agrees"].all()

@@ -197,6 +197,8 @@ def _cells(scale: str) -> list[DepthOfNetworks]:
 
 def _tolerance(quantity: str, row: Mapping[str, Any]) -> Tolerance:
     """That of trained networks; the alignment differed by 0.8 percent with other instructions of the processor."""
+    if quantity == "train_loss":  # rounding, where all labels are fitted
+        return Tolerance(0.5, absolute=1e-6)
     return Tolerance(0.03) if quantity == "alignment" else of_training(quantity, row)
 
 

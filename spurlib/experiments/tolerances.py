@@ -26,12 +26,15 @@ class Tolerance:
     statistical : bool
         The differences of single samples are independent of each other. The means over the m samples of a cell, too,
         are compared: they may differ by ``relative / sqrt(m)``.
+    absolute : float
+        A difference that is allowed besides, of a quantity that may be zero up to rounding.
     """
 
     relative: float = 0.0
     unit: float = 0.0
     steps: int = 0
     statistical: bool = False
+    absolute: float = 0.0
 
 
 def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:

@@ -123,7 +123,7 @@ def compare(recorded: Any, measured: Any, experiment: Experiment[Any], scale: st
             if isinstance(new, int) and not tolerance.unit:
                 tolerance = Tolerance()
             size = 0.0 if exact else _scale(new, (each.get(quantity) for each in others.get(_at(row, level), ())))
-            allowed = tolerance.relative * size + tolerance.steps * tolerance.unit
+            allowed = tolerance.relative * size + tolerance.steps * tolerance.unit + tolerance.absolute
             compared = {column: row.get(column) for column in index}
             compared |= {"quantity": quantity, "measured": new, "recorded": old, "allowed": allowed}
             rows.append(compared | {"agrees": _agree(new, old, allowed, tolerance.unit)})
