@@ -46,7 +46,7 @@ figure img { max-width: 100%; max-height: 11cm }
 .spurlib-cut { background: none !important; overflow: visible !important }
 .bd-article .cell_output table.dataframe { font-size: 7.5pt }
 .bd-article .cell_output table.dataframe :is(td, th) { padding: 1px 4px; white-space: normal }
-div.solution, div.solution > *, div.solution > :last-child :last-child {
+div.solution, div.solution > *, div.solution :is(section, div, p, ul, ol):last-child {
   margin-bottom: 0 !important; padding-bottom: 0 }
 div.admonition, div.proof { break-inside: auto !important }
 pre { white-space: pre-wrap; font-size: 8.5pt }
