@@ -173,9 +173,9 @@ class Client(AsyncKernelClient):
     thread then fails aloud, or does not end.
     """
 
-    def start_channels(self, *args: bool, **kwargs: bool) -> None:
+    def start_channels(self, *_: bool, **__: bool) -> None:
         """Open all channels but the heartbeat."""
-        super().start_channels(*args, **kwargs | {"hb": False})
+        super().start_channels(hb=False)
 
 
 @asynccontextmanager

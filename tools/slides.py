@@ -272,14 +272,13 @@ def bring(block: Tag, dropped: str = DROPPED) -> None:
         part.extract()
     for scroll in block.select("div.spurlib-scroll"):
         scroll.unwrap()
-    for rows in (head.find_all("tr") for head in block.select("table.dataframe thead")):
-        # pandas gives the names of the index a row of their own
-        cells, under = ([] if len(rows) != 2 else row.find_all("th") for row in (rows[0], rows[-1]))
-        index = [(cell, name) for cell, name in zip(cells, under, strict=False) if not cell.text.strip()]
-        if index and len(cells) == len(under) and not any(name.text.strip() for name in under[len(index) :]):
-            for cell, name in index:
-                cell.string = name.text
-            rows[1].extract()
+    # Names of an index, to which pandas gives the second of two rows, below empty cells of the first.
+    for names in block.select("table.dataframe thead tr:nth-child(2):last-child"):
+        pairs = list(zip(names.find_previous_sibling("tr").find_all("th"), names.find_all("th"), strict=False))
+        if all(bool(above.text.strip()) != bool(name.text.strip()) for above, name in pairs):
+            for above, name in pairs:
+                above.string = name.text.strip() or above.text
+            names.extract()
 
 
 def shown(block: Tag, page: str) -> str:

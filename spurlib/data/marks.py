@@ -84,7 +84,7 @@ def framed_images(
 
     Z, Z_test = framed(drawn.pictures[drawn.rows], noise), framed(drawn.test, noise_test)
     spurious = mask.ravel()
-    offset, scale = _centering(moments(name, drawn.chosen), mask, levels) if centered else (np.zeros(Z.shape[1]), 1.0)
+    offset, scale = _centering(name, drawn, mask) if centered else (np.zeros(Z.shape[1]), 1.0)
     Z, Z_test = (Z - offset) / scale, (Z_test - offset) / scale
     Z_spurious = Z.copy()
     if query == "zero":
@@ -244,9 +244,7 @@ def marked_images(
     drawn = _draw(name, classes, (n, n_test), (pick, pick_test))
     shape = drawn.pictures.shape[1:]
     spurious = np.zeros((1, *shape), dtype=bool)
-    offset, scale = (
-        _centering(moments(name, drawn.chosen), spurious, drawn.levels) if centered else (np.zeros(spurious.size), 1.0)
-    )
+    offset, scale = _centering(name, drawn, spurious) if centered else (np.zeros(spurious.size), 1.0)
 
     def flat(marks: list[_Mark], pictures: np.ndarray) -> np.ndarray:
         marked = [mark(picture) for mark, picture in zip(marks, pictures, strict=True)]
@@ -272,9 +270,9 @@ def marked_images(
     )
 
 
-def _centering(core: tuple[np.ndarray, np.ndarray], mask: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
+def _centering(name: str, drawn: _Drawn, mask: np.ndarray) -> tuple[np.ndarray, float]:
     """Mean of a framed image, and the scale at which its centered version has mean squared norm d."""
-    means, variances = core
+    (means, variances), levels = moments(name, drawn.chosen), drawn.levels
     offset = np.full(mask.shape[1:], 0.5)
     offset[~mask[0]] = means.ravel()
     noise_variance = ((levels + 1) ** 2 - 1) / 12 / levels**2
