@@ -11,6 +11,7 @@ from spurlib.experiments import (
     StaleRecordError,
     Tolerance,
     compare,
+    experiment,
     load,
     of_training,
     rounding,
@@ -152,6 +153,15 @@ def test_statistical_tolerances_pool_over_samples():
     ):
         rows = compare(of_samples(recorded), of_samples(measured), sampled, "page")
         assert rows["agrees"].all() == agrees
+
+
+@pytest.mark.parametrize(("measured", "agrees"), [(3e-13, True), (0.9e-6, True), (2.2e-6, False), (1e-5, False)])
+def test_a_loss_that_is_zero_up_to_rounding_may_be_another_one(measured, agrees):
+    tolerance = experiment("network-depth").tolerance
+    fitted = replace(TOY, cells=lambda scale: [Toy("a")], keys=("n",), tolerance=tolerance)
+    rows = [{"act": "a", "seed": 0, "n": 40, "train_loss": value} for value in (1e-14, measured)]
+    found = compare(*(pd.DataFrame([row]) for row in rows), fitted, "page")
+    assert found["agrees"].all() == agrees
 
 
 @pytest.mark.parametrize(("recorded", "agrees"), [(0.62, True), (0.66, True), (0.68, False), (0.621, False)])
