@@ -61,7 +61,7 @@ class SpuriousData:
 
     @property
     def alpha(self) -> float:
-        """Share of spurious coordinates, d_y / d."""
+        """Fraction of spurious coordinates, d_y / d."""
         return float(self.spurious.mean())
 
     @classmethod
