@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import re
 import shutil
 import sys
@@ -28,6 +29,7 @@ from sphinx.util import logging
 
 from .chapters import SourceError, any_terminal, config, contents, sources, titles
 from .markup import TO_BE_CLAIMED
+from .panels import panels
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ NEXT = re.compile(r"\s+(?=[A-Z“(])")
 END = re.compile(r"\.(?=(?:</\w+>)*$)")
 NAME = re.compile(r"^\((.*)\)((?:</\w+>)*)$", re.DOTALL)
 STEP = re.compile(r"^Step \d+")
+DRAWING = re.compile(r'(?<=src=")\.\./(_images/[^"]+\.svg)"')
 FOLDED = re.compile(r'<details class="spurlib-code">.*?</details>', re.DOTALL)
 MATHJAX = re.compile(r"<script>window\.MathJax.*?</script>|<script[^>]*/mathjax/[^>]*></script>")
 FILES = ("reveal.js", "reveal.css", "reset.css")
@@ -402,6 +405,16 @@ def deck(text: str, page: str) -> tuple[str, list[str], int]:
     return done, faults, len(sections)
 
 
+def divided(done: str, folder: Path) -> str:
+    """Say in a deck where its drawings of several panels can be cut."""
+
+    def said(found: re.Match[str]) -> str:
+        bands = panels((folder / found[1]).read_text(encoding="utf-8"))
+        return found[0] + (f' data-panels="{json.dumps(bands)}"' if bands else "")
+
+    return DRAWING.sub(said, done)
+
+
 def with_slides() -> list[str]:
     """Return the chapters that have a deck, in reading order."""
     return [name for name, text in sources().items() if MARKED.search(text)]
@@ -436,7 +449,7 @@ def write(app: Sphinx, error: Exception | None) -> None:
         for fault in faults:
             logger.warning("slides: %s", fault, location=f"chapters/{name}")
         if done:
-            (folder / f"{name}.html").write_text(done, encoding="utf-8")
+            (folder / f"{name}.html").write_text(divided(done, Path(app.outdir)), encoding="utf-8")
             number = f"{contents()[name]}. " if contents()[name] else ""
             rows.append(f'<li><a href="{name}.html">{number}{escape(titles()[name])}</a> ({count} slides)</li>')
     text = LIST.format(title=escape(config()["title"]), rows="\n".join(rows))

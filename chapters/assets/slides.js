@@ -2,6 +2,7 @@
 const LARGEST = 34, SMALLEST = 20; // pixels, of 720 a slide
 const LEAST = 0.75; // of that, for a formula that is long
 const PICTURE = 300; // pixels below which a picture shows nothing
+const CAPTION = 28; // letters beside panels, of which a caption's are a part
 
 const wide = (box) => box.scrollWidth > box.clientWidth + 1;
 const formulas = (slide) => slide.querySelectorAll("div.math mjx-container[display]");
@@ -39,16 +40,59 @@ function size(image) {
   return Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight);
 }
 
+// A part of a picture: some of its bands, each a window behind which the whole picture lies.
+function panel(image, bands) {
+  const part = document.createElement("div");
+  for (const [top, bottom] of bands) {
+    const whole = image.cloneNode();
+    whole.style.top = `${(-100 * top) / (bottom - top)}%`;
+    part.appendChild(document.createElement("div")).append(whole);
+    part.lastChild.style.aspectRatio = image.naturalWidth / ((bottom - top) * image.naturalHeight);
+  }
+  for (const whole of [...part.querySelectorAll("img")].slice(1)) whole.alt = "";
+  return part;
+}
+
+// Panels that stand in one column on the page, side by side. Returns how large they can be.
+function spread(slide, figure, image) {
+  const panels = document.createElement("div");
+  panels.className = "panels";
+  panels.append(...JSON.parse(image.dataset.panels).map((bands) => panel(image, bands)));
+  image.replaceWith(panels);
+  const caption = figure.querySelector("figcaption");
+  // The caption fills a place that the panels leave.
+  if (caption && panels.childElementCount % 2) panels.append(caption);
+  for (let share = 1; share > 0.4; share -= 0.02) {
+    panels.style.width = 100 * share + "%";
+    slide.style.fontSize = CAPTION + "px";
+    if (crowded(slide)) continue;
+    fit(slide);
+    return panels.firstChild.clientWidth / image.naturalWidth;
+  }
+  return 0;
+}
+
+function gather(figure, image) {
+  const caption = figure.querySelector("figcaption");
+  figure.querySelector(".panels").replaceWith(image);
+  if (caption) figure.append(caption);
+}
+
 function arrange(slide) {
   const image = slide.querySelector(".body > figure img");
   if (!image) return;
-  const { classList } = image.closest("figure");
+  const figure = image.closest("figure");
   const sizes = [false, true].map((beside) => {
-    classList.toggle("beside", beside);
+    figure.classList.toggle("beside", beside);
     fit(slide);
     return crowded(slide) ? 0 : size(image);
   });
-  classList.toggle("beside", sizes[1] > sizes[0]);
+  figure.classList.remove("beside");
+  if (image.dataset.panels) {
+    if (spread(slide, figure, image) > 1.1 * Math.max(...sizes)) return;
+    gather(figure, image);
+  }
+  figure.classList.toggle("beside", sizes[1] > sizes[0]);
   fit(slide);
 }
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -13,6 +18,7 @@ from docutils.utils import new_document
 from tools import slides
 from tools.chapters import contents, sources
 from tools.markup import labels
+from tools.panels import SVG, frame, panels, texts
 from tools.translate import Translator
 
 PAGE = """\
@@ -224,3 +230,64 @@ def test_names_of_an_index_take_no_row_of_their_own(frame, heads):
     block = BeautifulSoup(f"<div>{frame.to_html()}</div>", "html.parser").div
     slides.bring(block)
     assert [[cell.text for cell in row.find_all("th")] for row in block.thead.find_all("tr")] == heads
+
+
+def svg(**how):
+    """Return matplotlib's drawing of two panels."""
+    fig, axes = plt.subplots(**how)
+    for ax in np.atleast_1d(axes).flat:
+        ax.plot([0, 1], [2, 3])
+        ax.set(xlabel="x" if how.get("sharex") is None else None, ylabel="y")
+    out = io.StringIO()
+    fig.savefig(out, format="svg")
+    plt.close(fig)
+    return out.getvalue()
+
+
+def test_a_column_of_panels_can_be_cut_between_labels_and_next_panel():
+    drawing = svg(nrows=2, figsize=(5, 8))
+    (one,), (two,) = panels(drawing)
+    assert one[0] == 0 and one[1] == two[0] and two[1] == 1
+    # By hand: below the label of the first horizontal axis and above the frame of the second panel.
+    root = ElementTree.fromstring(drawing)
+    height = float(root.get("viewBox").split()[3])
+    first, second = root.find(f"{SVG}g").findall(f"{SVG}g")[1:]
+    bottom, top = frame(first)[3] / height, frame(second)[2] / height
+    assert bottom < one[1] < top
+    assert max(low for _, low in texts(first)) / height < one[1]
+
+
+def test_a_panel_without_labels_is_shown_with_those_of_the_last_one():
+    first, second = panels(svg(nrows=2, sharex=True, figsize=(5, 8)))
+    assert [len(first), len(second)] == [2, 1]
+    assert first[1][0] > second[0][0] and first[1][1] == 1
+    assert first[0][1] < second[0][0] + 0.02
+
+
+@pytest.mark.parametrize("how", [{}, {"ncols": 2}, {"nrows": 2, "ncols": 2}])
+def test_other_drawings_are_not_cut(how):
+    assert panels(svg(**how)) == []
+
+
+def test_a_legend_below_the_panels_is_one_more():
+    fig, axes = plt.subplots(2, figsize=(5, 8))
+    for ax in axes:
+        ax.plot([0, 1], label="a")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center")
+    fig.set_layout_engine("constrained")
+    out = io.StringIO()
+    fig.savefig(out, format="svg")
+    plt.close(fig)
+    bands = panels(out.getvalue())
+    assert len(bands) == 3 and bands[2][0][1] == 1
+    assert bands[1][0][1] == bands[2][0][0] > 0.9
+
+
+def test_the_deck_says_where_its_drawings_can_be_cut(tmp_path):
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_images" / "a.svg").write_text(svg(nrows=2, figsize=(5, 8)), encoding="utf-8")
+    (tmp_path / "_images" / "b.svg").write_text(svg(), encoding="utf-8")
+    done = slides.divided('<img src="../_images/a.svg" alt="A"/><img src="../_images/b.svg"/>', tmp_path)
+    first, second = BeautifulSoup(done, "html.parser").find_all("img")
+    assert len(json.loads(first["data-panels"])) == 2
+    assert "data-panels" not in second.attrs
