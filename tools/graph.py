@@ -16,14 +16,22 @@ REFERENCE = re.compile(r"\{prf:ref\}`(?:[^`<]*<)?([\w:-]+)>?`")
 STEP, ROW, LEFT, PER_LINE = 138, 40, 60, 4
 """Pixels from one statement to the next, from one line to the next and to the first middle; statements in a line."""
 
+APPENDIX = ("tools",)
+"""Chapters at the end of the book that earlier ones use."""
+
+
+def ordered(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the chapters so that a statement stands before the proofs that use it: an appendix comes first."""
+    return {name: texts[name] for name in sorted(texts, key=lambda name: name not in APPENDIX)}
+
 
 def uses(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return for each statement those of the same and of earlier chapters that it or its proof refers to.
+    """Return for each statement those that it or its proof refers to: of its chapter, of earlier ones, of an appendix.
 
     A proof belongs to the statements that its title names, or else to the last statement before it without a proof.
     """
     found: dict[str, set[str]] = {}
-    for text in texts.values():
+    for text in ordered(texts).values():
         own, unproved = dict[str, set[str]](), list[str]()
         for _, block in parse(text.split("\n")):
             if not isinstance(block, Directive) or block.kind not in (*KINDS, "proof"):
@@ -65,9 +73,10 @@ def drawing(texts: Mapping[str, str], roots: list[str]) -> str:
     """Return the graph as SVG, with the statements of a chapter under its name, each linked to its place."""
     known = {label.name: label for label in labels(dict(texts), contents()) if label.name}
     graph, place, titled, y = below(texts, roots), dict[str, tuple[int, int]](), list[str](), 0
-    for chapter in texts:
+    for chapter in ordered(texts):
         if row := [name for name in known if name in graph and known[name].chapter == chapter]:
-            title = f'y="{y + 14}">{escape(titles()[chapter])}</text>'  # also behind itself, where lines stop
+            said = escape(("Appendix: " if chapter in APPENDIX else "") + titles()[chapter])
+            title = f'y="{y + 14}">{said}</text>'  # also behind itself, where lines stop
             titled.append(f'<text class="behind" aria-hidden="true" {title}<a href="{chapter}.html"><text {title}</a>')
             for i, name in enumerate(row):
                 line, column = divmod(i, PER_LINE)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tools.chapters import sources
-from tools.graph import below, drawing, uses
+from tools.chapters import contents, sources
+from tools.graph import REFERENCE, below, drawing, ordered, uses
+from tools.markup import TO_BE_CLAIMED, Directive, labels, parse
 
 FIRST = """\
 # First
@@ -75,6 +76,30 @@ def test_a_proof_belongs_to_the_statements_that_it_names():
 
 def test_nothing_uses_a_later_chapter():
     assert uses(BOOK)["lem-a"] == set()
+
+
+def test_what_an_appendix_proves_can_be_used_before_it():
+    book = {"first": FIRST, "tools": SECOND}
+    assert uses(book)["lem-a"] == {"thm-late"}
+    assert uses(book)["thm-late"] == {"lem-b"}
+    assert "lem-data-consequences" in uses(sources())["lem-hadamard"]
+    drawn = drawing(sources(), ["thm-sharp-law"])
+    assert 'href="tools.html#lem-data-consequences"' in drawn and "Appendix: " in drawn
+
+
+def test_every_statement_that_a_proof_names_is_known():
+    """No proof rests on a later chapter: a reference that were dropped would leave a gap in the graph."""
+    order = [*ordered(sources())]
+    place = {label.name: label.chapter for label in labels(sources(), contents()) if label.kind in TO_BE_CLAIMED}
+    later = [
+        (name, used)
+        for name, text in sources().items()
+        for _, block in parse(text.split("\n"))
+        if isinstance(block, Directive) and block.kind == "proof"
+        for used in REFERENCE.findall("\n".join(block.body))
+        if used in place and order.index(place[used]) > order.index(name)
+    ]
+    assert later == []
 
 
 def test_what_is_used_through_others_is_not_drawn_twice():
