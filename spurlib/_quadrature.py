@@ -44,7 +44,7 @@ def rule(kinks: tuple[float, ...], refinement: int, cut: int) -> tuple[np.ndarra
     h_l(u) exp(-u^2/4) are bounded for every degree l, while h_l alone overflows.
     """
     grid = np.linspace(-cut, cut, 2 * cut * refinement + 1)
-    steps = 4.0 ** -np.arange(1, 11 + 2 * refinement)  # finer towards a kink, where f may be like |x|^0.5
+    steps = 4.0 ** -np.arange(1, 11 + 2 * refinement)  # finer toward a kink, where f may be like |x|^0.5
     edges = np.concatenate([grid, *(k + np.r_[-steps, 0, steps] for k in kinks if abs(k) < cut)])
     edges = np.unique(edges[abs(edges) <= cut])
     x, w = np.polynomial.legendre.leggauss(_NODES)

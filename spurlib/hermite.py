@@ -87,7 +87,7 @@ def hermite_coefficients(
 
     Notes
     -----
-    Gauss-Legendre panels that shrink towards the kinks and end there, halved until nothing moves. They reach from -18
+    Gauss-Legendre panels that shrink toward the kinks and end there, halved until nothing moves. They reach from -18
     to 18, and farther for a function of fast growth, until the integrand at the ends is negligible. Gauss-Hermite
     quadrature, the usual choice, is wrong in the third digit for ReLU with 100 nodes.
 

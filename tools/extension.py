@@ -200,7 +200,7 @@ def folded(app: Sphinx, doctree: nodes.document, page: str) -> None:
         elif figure is not None and figure["ids"] and figure["ids"][0] in count:
             title = f"Code for {html.escape(app.config.numfig_format['figure'] % count[figure['ids'][0]])}"
         else:
-            title = {0: "Code", 1: "Code of this check"}.get(checks, "Code of these checks")
+            title = {0: "Code", 1: "Code for this check"}.get(checks, "Code for these checks")
         start = nodes.raw("", f'<details class="{kind}"><summary>{title}</summary>', format="html")
         cell.children = []
         cell += [*([output] if output is not None else []), start, code, nodes.raw("", "</details>", format="html")]

@@ -75,7 +75,7 @@ def predict_accuracy(
 ) -> Prediction:
     r"""Accuracies, risk and memorization of kernel ridge regression on Gaussian data, no parameter fitted.
 
-    Samples are Gaussian, labels the sign of a direction in the core, queries have fresh cores: `synthetic` data, or
+    Samples are Gaussian, labels the sign of a projection of the core, queries have fresh cores: `synthetic` data, or
     data with a covariance.
 
     Parameters

@@ -60,7 +60,7 @@ def predict_correlated(
 ) -> CorrelatedPrediction:
     r"""Accuracies of kernel ridge regression where core and spurious part are correlated, no parameter fitted.
 
-    Samples are z = [x, y], Gaussian with a covariance; labels the sign of a direction in the core; queries keep y and
+    Samples are z = [x, y], Gaussian with a covariance; labels the sign of a projection of the core; queries keep y and
     take x from an independent sample.
 
     Parameters
@@ -97,7 +97,7 @@ def predict_correlated(
     Notes
     -----
     With :math:`S = \Sigma + t`, t the root of
-    :math:`\operatorname{tr} \Sigma S^{-1} + (c + \lambda) (d / a_1) / t = n`, P the projector on the spurious
+    :math:`\operatorname{tr} \Sigma S^{-1} + (c + \lambda) (d / a_1) / t = n`, P the projector onto the spurious
     coordinates, :math:`\theta^\top \Sigma \theta = 1` and :math:`b^2 = 2 / \pi`:
 
     - learned :math:`b^2\, \theta^\top \Sigma S^{-1} P \Sigma \theta`;

@@ -64,7 +64,7 @@ def predict_filter(
 ) -> Prediction:
     r"""Accuracies, risk and memorization of regression with a spectral filter, no parameter fitted.
 
-    Samples are Gaussian or on spheres, labels the sign of a direction in the core, queries have fresh cores.
+    Samples are Gaussian or on spheres, labels the sign of a projection of the core, queries have fresh cores.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta
 def _marchenko_pastur(r: float, breaks: list[float]) -> tuple[np.ndarray, np.ndarray, float]:
     """Nodes and weights of the positive eigenvalues of Z Z' / d, N = r d, and the share of zero ones.
 
-    x = 1 + r + 2 sqrt(r) cos(phi) has the density (2 / pi) sin(phi)^2 / x in phi; panels shrink towards phi = pi, where
+    x = 1 + r + 2 sqrt(r) cos(phi) has the density (2 / pi) sin(phi)^2 / x in phi; panels shrink toward phi = pi, where
     x is small for r near 1, and end where the filter jumps.
     """
     edges = np.r_[np.linspace(0, math.pi / 2, 9), math.pi - math.pi / 2 * 2.0 ** -np.arange(1, 40), math.pi]

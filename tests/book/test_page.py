@@ -42,8 +42,8 @@ def check():
     [
         ([], "Code"),
         ([nodes.paragraph(text="2")], "Code"),
-        ([check()], "Code of this check"),
-        ([check(), check()], "Code of these checks"),
+        ([check()], "Code for this check"),
+        ([check(), check()], "Code for these checks"),
         ([nodes.figure(ids=["fig-a"])], "Code for Fig. 6.1"),
         ([nodes.figure(ids=["fig-a"]), check()], "Code for Fig. 6.1"),
         ([nodes.figure(ids=["fig-without-number"])], "Code"),

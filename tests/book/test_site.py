@@ -251,7 +251,7 @@ def test_folded_code_stands_below_what_it_shows_and_has_a_name(visit):
         elif figures:
             assert re.fullmatch(r"Code for Fig\. [\d.]+", name)
         else:
-            assert name == {0: "Code", 1: "Code of this check"}.get(claims, "Code of these checks")
+            assert name == {0: "Code", 1: "Code for this check"}.get(claims, "Code for these checks")
 
 
 def test_boxes_have_two_colors_and_no_pictures(visit):
