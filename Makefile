@@ -20,7 +20,7 @@ BUILD := $(PY) -m tools.build
 NEW_ENOUGH = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "Python 3.11 or newer is needed; '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ..."; exit 1; }
 
-.PHONY: help renew lock oldest newest book html pdf problems slides assignments grade test versions lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
+.PHONY: help renew lock oldest newest book html pdf problems print slides assignments grade test versions lint notebooks notebooks-text check-notebooks notebooks-elsewhere perturbed lab bench serve clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -47,6 +47,8 @@ html: $(READY) ## build the pages, executing only what changed
 
 pdf: $(READY) ## print the book as _build/book.pdf; needs Chromium
 	@$(PY) -m tools.pdf
+
+print: pdf problems ## print the book, the exercises and the solutions, with Chromium
 
 problems: $(READY) ## print the exercises as _build/problems.pdf and the solutions as _build/solutions.pdf, with Chromium
 	@$(PY) -m tools.problems

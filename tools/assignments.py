@@ -20,21 +20,46 @@ from typing import Any
 
 import nbformat
 import yaml
+from docutils import nodes
 from nbformat import NotebookNode
+from sphinx.util.docutils import SphinxDirective
 
-from .chapters import BUILD, ROOT, SourceError, any_terminal, read
+from .chapters import BUILD, ROOT, SourceError, any_terminal, contents, read, sources
 from .exercises import Exercise, exercises
 from .feedback import grade
 from .grading import Sandbox
-from .sheets import expected, links, name_of, student, teacher
+from .markup import labels
+from .sheets import expected, links, name_of, spoken, student, teacher
 
 TEACHING = ROOT / "teaching"
 MADE = BUILD / "assignments"
 
 
-def plan() -> dict[int, list[str]]:
-    """Return the labels of the exercises of each week."""
-    return {int(week): list(labels) for week, labels in yaml.safe_load(read(TEACHING / "assignments.yml")).items()}
+def plan() -> dict[str, list[str]]:
+    """Return the labels of the exercises of each week, ``"1"`` to ``"12"``, and of those of the short course."""
+    return {str(week): list(names) for week, names in yaml.safe_load(read(TEACHING / "assignments.yml")).items()}
+
+
+def table() -> str:
+    """Return all assignments as a table in MyST: chapters, exercises, and where the students' notebook is."""
+    place = {label.name: label.chapter for label in labels(sources(), contents()) if label.kind == "exercise"}
+    rows = ["| assignment | chapters | exercises | for students |", "|---|---|---|---|"]
+    for week, chosen in plan().items():
+        chapters = ", ".join(f"{{doc}}`{name}`" for name in dict.fromkeys(place[label] for label in chosen))
+        there = [f"{{download}}`notebook <../teaching/{name_of(week)}.ipynb>`"]
+        there += [f"[{where}]({link})" for where, link in links(week).items()]
+        named = ", ".join(f"{{ref}}`{label}`" for label in chosen)
+        rows.append(f"| {spoken(week)} | {chapters} | {named} | {', '.join(there)} |")
+    return "\n".join(rows)
+
+
+class Assignments(SphinxDirective):
+    """Directive ``assignments``: the table of all assignments, from ``teaching/assignments.yml``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table in MyST and let the parser of the page read it."""
+        self.env.note_dependency(str(TEACHING / "assignments.yml"))
+        return self.parse_text_to_nodes(table())
 
 
 def reference(chosen: list[Exercise], sandbox: Sandbox) -> dict[str, dict[str, Any]]:
@@ -57,7 +82,7 @@ def reference(chosen: list[Exercise], sandbox: Sandbox) -> dict[str, dict[str, A
     return found
 
 
-def make(weeks: list[int], jobs: int = 2) -> dict[int, NotebookNode]:
+def make(weeks: list[str], jobs: int = 2) -> dict[str, NotebookNode]:
     """Return the teacher's notebook of each week."""
     known, planned = exercises(), plan()
     for week in weeks:
@@ -66,14 +91,15 @@ def make(weeks: list[int], jobs: int = 2) -> dict[int, NotebookNode]:
         if missing := [label for label in planned[week] if label not in known]:
             raise SourceError(f"teaching/assignments.yml: nothing that can be graded is named {' or '.join(missing)}")
 
-    def one(share: list[int]) -> dict[int, NotebookNode]:
+    def one(share: list[str]) -> dict[str, NotebookNode]:
         with Sandbox() as sandbox:
             chosen = {week: [known[label] for label in planned[week]] for week in share}
             return {week: teacher(week, these, reference(these, sandbox)) for week, these in chosen.items()}
 
     with ThreadPoolExecutor(jobs) as pool:
         parts = pool.map(one, [weeks[i::jobs] for i in range(min(jobs, len(weeks)))])
-    return dict(sorted(pair for part in parts for pair in part.items()))
+    made = {week: key for part in parts for week, key in part.items()}
+    return {week: made[week] for week in weeks}
 
 
 def write(key: NotebookNode) -> Path:
@@ -92,9 +118,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.assignments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="write the notebooks of weeks (default: of all)")
-    making.add_argument("weeks", nargs="*", type=int)
+    making.add_argument("weeks", nargs="*")
     grading = commands.add_parser("grade", help="grade the notebooks in a folder")
-    grading.add_argument("week", type=int)
+    grading.add_argument("week")
     grading.add_argument("folder", type=Path)
     grading.add_argument("--out", type=Path, help="folder of the results (default: graded, beside the notebooks)")
     grading.add_argument("--solutions", action="store_true", help="show the solutions in the feedback")

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 BUILD = ROOT / "_build"
 HEADING = re.compile(r"^(#{1,6})[ \t]+(.*?)[ \t]*$")
+LICENSED = '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>'
+"""The license of text, figures and slides."""
 CELL = re.compile(r"^`{3,}\{code-cell\}", re.MULTILINE)
 
 

@@ -25,6 +25,7 @@ from sphinxcontrib.bibtex.style.referencing import BracketStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
 from . import ledger
+from .assignments import Assignments
 from .chapters import CHAPTERS, contents, executable, repository, sources, titles
 from .execute import stored
 from .graph import DependencyGraph
@@ -123,6 +124,7 @@ def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 def everywhere(env: BuildEnvironment) -> Iterator[str]:
     """Return what every page shows: the table of contents, the bibliography, the style, the work of these tools."""
+    yield sources()["notation"]  # to which symbols are linked, with their meaning
     yield repr((contents(), sorted((page, title.astext()) for page, title in env.titles.items())))
     assets = [path for path in (CHAPTERS / "assets").iterdir() if path.suffix in (".css", ".js")]
     files = [CHAPTERS / "references.bib", *assets, *Path(__file__).parent.glob("*.py")]
@@ -317,6 +319,7 @@ class Round(AuthorYearReferenceStyle):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive and the hooks."""
+    app.add_directive("assignments", Assignments)
     app.add_directive("claims-ledger", Ledger)
     app.add_directive("dependency-graph", DependencyGraph)
     app.add_directive("benchmark-table", BenchmarkTable)

@@ -21,13 +21,18 @@ from nbformat import NotebookNode
 
 from .chapters import SourceError
 from .grading import NO_ANSWER, Graded, Mark, Sandbox, Work, lines, mark, owners
-from .sheets import SOLUTION
+from .sheets import SOLUTION, spoken
 
 CANVAS = re.compile(r"^(?P<student>[^_]+?)_(?:LATE_)?(?P<id>\d+)_\d+_")
 """How Canvas names what students handed in."""
 PAGE = Path(__file__).with_name("feedback.html")
 BY_HAND = ["student", "exercise", "criterion", "points", "given", "remark", "for"]
-DELIMITERS = {"math_inline": ("\\(", "\\)"), "math_block": ("\\[", "\\]"), "amsmath": ("", "")}
+DELIMITERS = {
+    "math_inline": ("\\(", "\\)"),
+    "math_inline_double": ("\\[", "\\]"),
+    "math_block": ("\\[", "\\]"),
+    "amsmath": ("", ""),
+}
 
 
 def names(folder: Path) -> Iterator[tuple[str, str, Path]]:
@@ -106,7 +111,7 @@ def report(key: NotebookNode, done: list[Graded], ids: dict[str, str], out: Path
     kinds = list(dict.fromkeys((line.exercise, bool(line.criterion)) for line in lines(key)))
     heads = [f"{label}{' (by hand)' if by_hand else ''}" for label, by_hand in kinds]
     most = [sum(m.points for m in lines(key) if (m.exercise, bool(m.criterion)) == kind) for kind in kinds]
-    title = f"Week {key.metadata.spurlib.week}"
+    title = spoken(key.metadata.spurlib.week)
     table: list[list[Any]] = [
         ["Student", "ID", *heads, title, "To be read", "Remark"],
         ["Points possible", "", *most, sum(most), "", ""],
@@ -149,7 +154,8 @@ def _formula(start: str, end: str) -> Callable[..., str]:
 
 def _markdown() -> Callable[[str], str]:
     """Return a function that makes HTML of Markdown with formulas; HTML in it is shown, not used."""
-    parser = create_md_parser(MdParserConfig(enable_extensions={"dollarmath", "amsmath"}), RendererHTML)
+    settings = MdParserConfig(enable_extensions={"dollarmath", "amsmath"}, dmath_double_inline=True)
+    parser = create_md_parser(settings, RendererHTML)
     parser.disable(["html_block", "html_inline"])
     for kind, (start, end) in DELIMITERS.items():
         parser.add_render_rule(kind, _formula(start, end))
@@ -185,7 +191,7 @@ def feedback(key: NotebookNode, done: Graded, solutions: bool = False) -> str:
         parts.append("</section>")
     points, left = sum(m.points for m in done.marks), sum(m.points for m in done.marks if m.given is None)
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=f"Week {key.metadata.spurlib.week}: {html.escape(done.student)}",
+        title=f"{spoken(key.metadata.spurlib.week)}: {html.escape(done.student)}",
         total=f"{done.total():g} of {points - left} points" + (f"; {left} more are still to be read" if left else ""),
         remark=html.escape(done.remark),
         parts="\n".join(parts),

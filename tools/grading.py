@@ -29,8 +29,9 @@ PLACEHOLDERS = (WRITE, "YOUR ANSWER HERE")
 NO_ANSWER = "no answer"
 LOST = {"text": "", "error": "not run: the time of this notebook was up", "pictures": [], "values": {}}
 ENDED = "the process ended while this cell ran, or the cell did not stop when its time was up"
+UNSEEN = "An attachment that cannot be shown here, because it is not a PNG, JPEG, GIF or WebP:"
 PICTURES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
-ROUNDED = 1e-3  # of the largest entry: a value so near was perhaps rounded
+ROUNDED = 3e-3  # of the largest entry: a value so near was perhaps rounded, or a series cut off
 KINDS = {"number": float, "truth": float, "text": str}
 
 
@@ -186,11 +187,18 @@ def work(key: NotebookNode, submission: NotebookNode) -> dict[str, Work]:
 
 
 def _with_pictures(source: str, attachments: Any) -> str:
-    """Return the text of a cell with the pictures that were pasted into it, such as a photograph of a derivation."""
+    """Return the text of a cell with the pictures that were pasted into it, such as a photograph of a derivation.
+
+    A picture without a place in the text comes after it, and what cannot be shown is named there.
+    """
     for name, kinds in attachments.items() if isinstance(attachments, dict) else ():
-        for kind in PICTURES.intersection(kinds if isinstance(kinds, dict) else ()):
-            picture = f"(data:{kind};base64,{re.sub('[^A-Za-z0-9+/=]', '', str(kinds[kind]))})"
-            source = source.replace(f"(attachment:{name})", picture).replace(f"(attachment:{quote(name)})", picture)
+        shown = sorted(PICTURES.intersection(kinds if isinstance(kinds, dict) else ()))
+        if not shown:
+            source += f"\n\n{UNSEEN} {quote(name)}"
+            continue
+        picture = f"(data:{shown[0]};base64,{re.sub('[^A-Za-z0-9+/=]', '', str(kinds[shown[0]]))})"
+        placed = source.replace(f"(attachment:{name})", picture).replace(f"(attachment:{quote(name)})", picture)
+        source = placed if placed != source else f"{source}\n\n![{quote(name)}]{picture}"
     return source
 
 
@@ -233,8 +241,9 @@ def fault(want: dict[str, Any], got: dict[str, Any] | None) -> str:
     apart = [abs(a - b) for a, b in zip(got["entries"], want["entries"], strict=True)]
     wrong = sum(not gap <= want["tol"] for gap in apart)
     rounded = all(gap <= ROUNDED * max(map(abs, want["entries"])) for gap in apart)
-    near = "; it is near: was it rounded?" if rounded and want["tol"] else ""
-    return f"differs from the reference in {wrong} of {len(apart)} entries{near}" if wrong else ""
+    near = "; it is near: was it rounded, or a series cut off?" if rounded and want["tol"] else ""
+    where = f" in {wrong} of {len(apart)} entries" if want["shape"] else ""
+    return f"differs from the reference{where}{near}" if wrong else ""
 
 
 @dataclass
@@ -285,6 +294,8 @@ def mark(key: NotebookNode, student: str, text: str, sandbox: Sandbox) -> Graded
         done.remark = f"the file is not a notebook that can be read: {type(error).__name__}"
         for one in done.marks:
             one.given = 0
+    if any(UNSEEN in text for one in done.own.values() for text in one.text):
+        done.remark = "a picture cannot be shown: see the feedback"
     cells = programme(key, done.own)
     done.ran = [cell | result for cell, result in zip(cells, sandbox.run(cells), strict=True)]
     got = {(cell["of"], name): value for cell in done.ran for name, value in cell["values"].items()}

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
 from .build import BUILD, build, render
-from .chapters import ROOT, any_terminal, config, contents, read, titles
+from .chapters import LICENSED, ROOT, any_terminal, config, contents, read, titles
 
 PRINT = BUILD / "print"
 OUT = BUILD / "book.pdf"
@@ -64,7 +64,6 @@ FIT = """() => document.querySelectorAll('.cell_output table').forEach(table => 
     if (room > 0 && room < 1) table.style.zoom = room;
 })"""
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
-LICENSED = '<a href="https://creativecommons.org/licenses/by/4.0/">CC BY 4.0</a>'
 CONTENTS = """([title, author, license, lines]) => {
     document.querySelector('.spurlib-contents')?.remove();
     const list = document.createElement('div');

@@ -25,9 +25,16 @@ SOLUTION = re.compile(r"### BEGIN SOLUTION\n(.*?)\n### END SOLUTION", re.DOTALL)
 HIDDEN = re.compile(r"\n### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)
 
 
-def name_of(week: int) -> str:
-    """Return the name of a week's files."""
-    return f"week-{week:02d}"
+def name_of(week: str) -> str:
+    """Return the name of a week's files: ``week-03`` for ``3``, ``short-week-03`` for ``short-3``."""
+    course, _, number = week.rpartition("-")
+    return f"{course}{'-' if course else ''}week-{number:0>2}"
+
+
+def spoken(week: str) -> str:
+    """Return how a week is called in a title."""
+    course, _, number = week.rpartition("-")
+    return f"Week {number}" + (f" of the {course} course" if course else "")
 
 
 def counted(points: int) -> str:
@@ -76,7 +83,7 @@ def expected(item: Item, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def visible(want: dict[str, Any]) -> str:
-    """Return the test that students see: name, kind and shape, and for an array about what its first entry is."""
+    """Return the test that students see: name, kind and shape, and for an array about what its last entry is."""
     name, shape, kind = want["name"], tuple(want["shape"]), want["kind"]
     lines = [f"# Check of `{name}`", f'assert {name} is not ..., "define `{name}`"']
     if kind == "text":
@@ -89,10 +96,11 @@ def visible(want: dict[str, Any]) -> str:
         lines.append(f'assert np.shape({name}) == {shape}, f"the shape should be {shape}, not {{np.shape({name})}}"')
     if kind == "number":
         lines.append(f'assert np.all(np.isfinite({name})), "`{name}` should be finite"')
-        if math.prod(shape) >= LOOKED_AT and (first := want["entries"][0]):
-            about = float(f"{first:.2g}")
-            slack = max(0.6 * 10 ** (math.floor(math.log10(abs(first))) - 1), want["tol"])
-            lines.append(f'assert abs(np.ravel({name})[0] - {about:g}) < {slack:.1g}, "entry 0 is about {about:g}"')
+        if math.prod(shape) >= LOOKED_AT and (last := want["entries"][-1]):
+            about = float(f"{last:.2g}")
+            slack = max(0.6 * 10 ** (math.floor(math.log10(abs(last))) - 1), want["tol"])
+            said = f"the last entry is about {about:g}"
+            lines.append(f'assert abs(np.ravel({name})[-1] - {about:g}) < {slack:.1g}, "{said}"')
     return "\n".join(lines)
 
 
@@ -121,7 +129,7 @@ def cell(kind: str, source: str, name: str, **nbgrader: Any) -> NotebookNode:
     return made
 
 
-def links(week: int) -> dict[str, str]:
+def links(week: str) -> dict[str, str]:
     """Return where the students' notebook of a week can be opened with a browser only, once there is an address."""
     url, branch, path = web(repository()), config()["repository"]["branch"], f"teaching/{name_of(week)}.ipynb"
     if not (hosted(url) and url.startswith("https://github.com/")):
@@ -133,20 +141,21 @@ def links(week: int) -> dict[str, str]:
     }
 
 
-def opening(week: int, chosen: list[Exercise]) -> str:
+def opening(week: str, chosen: list[Exercise]) -> str:
     """Return what stands on top of an assignment."""
     names = titles()
     about = " · ".join(dict.fromkeys(names[exercise.chapter] for exercise in chosen))
     points = sum(exercise.points for exercise in chosen)
-    lines = [f"# Week {week}: {about}", ""]
+    lines = [f"# {spoken(week)}: {about}", ""]
     if there := links(week):
         lines += [f"Open it {' or '.join(f'[on {where}]({link})' for where, link in there.items())}.", ""]
     lines += [
         f"*{points} points.* Define the names that each exercise asks for in its answer cell, and write derivations "
         "and explanations in the text cells. Leave the other cells as they are; cells of your own may stand anywhere. "
-        "The cell below an answer checks name and shape, and one entry of longer arrays; all values are compared after "
-        "you have handed in the notebook, so do not round them. Notation is that of the chapters. Before you hand in, "
-        "restart the kernel and run all cells.",
+        "The cell below an answer checks name and shape, and the last entry of longer arrays; all values are compared "
+        "after you have handed in the notebook, so do not round them. A photograph of a derivation (PNG or JPEG) can "
+        "be pasted into a text cell; a file that is only linked is not handed in. Notation is that of the chapters. "
+        "Before you hand in, restart the kernel and run all cells.",
     ]
     return "\n".join(lines)
 
@@ -166,23 +175,24 @@ def heading(exercise: Exercise, known: set[str]) -> str:
     return "\n\n".join([*parts, f"*Points:* {', '.join(points)}."])
 
 
-def teacher(week: int, chosen: list[Exercise], want: dict[str, dict[str, Any]]) -> NotebookNode:
+def teacher(week: str, chosen: list[Exercise], want: dict[str, dict[str, Any]]) -> NotebookNode:
     """Return the notebook of the teacher: a source for nbgrader, with what our grader needs in its metadata.
 
     Parameters
     ----------
-    week : int
-        Number of the assignment.
+    week : str
+        The assignment.
     chosen : list of Exercise
         Its exercises.
     want : dict
         Reference values by label and name, joined by a space.
     """
     install = install_cell("", repository()).replace("make notebooks-text", "make assignments").split("\n")
+    start = cell("code", "\n".join(line for line in install if not line.startswith("#")), "install")
     lines = sorted({"import numpy as np", *(line for exercise in chosen for line in exercise.imports.values())})
     cells = [
         cell("markdown", opening(week, chosen), "opening"),
-        cell("code", "\n".join(line for line in install if not line.startswith("#")), "install"),
+        *([start] if any("spurlib" in line for line in lines) else []),  # NumPy is everywhere
         cell("code", "\n".join(sorted(lines, key=lambda line: (line.startswith("from"), line))), "imports"),
     ]
     known = set[str]()

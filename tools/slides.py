@@ -27,7 +27,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from .chapters import SourceError, any_terminal, config, contents, sources, titles
+from .chapters import LICENSED, SourceError, any_terminal, config, contents, sources, titles
 from .markup import TO_BE_CLAIMED
 from .panels import panels
 
@@ -352,7 +352,7 @@ def opening(soup: BeautifulSoup, page: str) -> Slide:
     head, box = copy.copy(soup.h1), copy.copy(soup.select_one("div.admonition"))
     for part in head.select(".headerlink"):
         part.extract()
-    book = f"<p><em>{escape(config()['title'])}</em>, {escape(config()['author'])}</p>"
+    book = f"<p><em>{escape(config()['title'])}</em>, {escape(config()['author'])} ({LICENSED})</p>"
     return Slide(head.decode_contents(), "", blocks=[book, *([shown(box, page)] if box else [])])
 
 

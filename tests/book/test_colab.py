@@ -1,4 +1,4 @@
-"""Two chapters run on Colab as the download arrow delivers them, simulated, twice, with the pandas that Colab pins."""
+"""Chapters, as the arrow delivers them, and assignments run on Colab, simulated, with the pandas that it pins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from nbclient import NotebookClient
 from tests.book.clean import copy_of_the_repository, environ, environment, has, version
 from tests.book.test_downloads import links, pages
 from tools.environment import LOCK, pins
+from tools.sheets import name_of
 
 CHAPTERS = ["records", "stability"]
+WEEKS = ["1", "6"]
 PANDAS = "2.2.3"
 FAKE = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 
@@ -36,11 +38,18 @@ class Colab:
     repository: Path
     site: Path
 
-    def run(self, chapter: str) -> nbformat.NotebookNode:
+    def chapter(self, name: str) -> nbformat.NotebookNode:
         """Open the notebook that the page of a chapter offers, and run all its cells."""
-        page = (self.site / "chapters" / f"{chapter}.html").read_text(encoding="utf-8")
-        (there,) = {link for link in links(page, chapter) if link.endswith(".ipynb")}
-        nb = nbformat.read(self.site / there, 4)
+        page = (self.site / "chapters" / f"{name}.html").read_text(encoding="utf-8")
+        (there,) = {link for link in links(page, name) if link.endswith(".ipynb")}
+        return self.run(nbformat.read(self.site / there, 4))
+
+    def sheet(self, week: str) -> nbformat.NotebookNode:
+        """Open the students' notebook of a week from the repository, and run all its cells."""
+        return self.run(nbformat.read(self.repository / "teaching" / f"{name_of(week)}.ipynb", 4), allow_errors=True)
+
+    def run(self, nb: nbformat.NotebookNode, **how: bool) -> nbformat.NotebookNode:
+        """Run all cells of a notebook."""
         specs = KernelSpecManager(kernel_dirs=[str(self.content.parent / "kernels")])
         client = NotebookClient(
             nb,
@@ -48,6 +57,7 @@ class Colab:
             kernel_name="colab",
             km=AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs),
             resources={"metadata": {"path": str(self.content)}},
+            **how,
         )
         home = str(self.content.parent)
         client.execute(
@@ -87,6 +97,9 @@ def colab(tmp_path_factory) -> Colab:
         derive, cwd=repository, env=environ(PYTHONPATH=str(repository)), capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout.count("text only") == len(CHAPTERS), done.stdout + done.stderr
+    make = [sys.executable, "-m", "tools.assignments", "make", *WEEKS]
+    done = subprocess.run(make, cwd=repository, env=environ(PYTHONPATH=str(repository)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     git(repository, "init", "--initial-branch=main")
     git(repository, "add", "--all")
     git(repository, "commit", "--message=The book")
@@ -96,11 +109,11 @@ def colab(tmp_path_factory) -> Colab:
 
 def test_two_chapters_run_on_colab_twice(colab):
     for chapter in CHAPTERS:
-        first = colab.run(chapter)
+        first = colab.chapter(chapter)
         (colab.repository / "new.txt").write_text(chapter)
         git(colab.repository, "add", "--all")
         git(colab.repository, "commit", f"--message={chapter}")
-        again = colab.run(chapter)
+        again = colab.chapter(chapter)
         # The second run keeps the clone, brings it up to date, and says nothing of it.
         assert (colab.content / "book" / "new.txt").read_text() == chapter
         for nb in (first, again):
@@ -112,3 +125,15 @@ def test_two_chapters_run_on_colab_twice(colab):
     assert has(colab.python, "spurlib") and has(colab.python, "opacus")
     assert not has(colab.python, "sphinx") and not has(colab.python, "myst_nb")
     assert (colab.content / "records").resolve() == (colab.content / "book" / "records").resolve()
+
+
+def test_assignments_run_on_colab(colab):
+    """Nothing fails but the checks of what a student has still to define."""
+    for week in WEEKS:
+        cells = [cell for cell in colab.sheet(week).cells if cell.cell_type == "code"]
+        failed = [out for cell in cells for out in cell.outputs if out.output_type == "error"]
+        assert failed and {out.ename for out in failed} == {"AssertionError"}, failed
+        assert all(out.evalue.startswith("define `") for out in failed)
+        installs = any("google.colab" in cell.source for cell in cells)
+        assert installs == any("spurlib" in cell.source for cell in cells[1:])
+    assert has(colab.python, "spurlib")

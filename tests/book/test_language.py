@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tools.chapters import ROOT, contents, read, sources
+from tools.symbols import LOCAL, head, rows
 
 THINGS = r"(?:models?|kernels?|networks?|formulas?|theorems?|lemmas?|quer(?:y|ies)|predictions?|curves?|activations?)"
 UNWANTED = {
@@ -83,36 +84,47 @@ def test_formulas_do_not_end_the_text():
     assert words["chapters/stability.md"] > 2500 and words["chapters/sharp-law.md"] > 2500
 
 
-def rows():
-    """Return symbol, other cells and section of each row on the page of the notation."""
-    section, found = "", []
-    for line in sources()["notation"].splitlines():
-        if mark := re.match(r"\((notation-\w+)\)=", line):
-            section = mark[1]
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 3 and "$" in cells[0]:
-            found.append((section, *cells))
-    return found
-
-
-def letters(cell: str) -> list[str]:
-    """Return the symbols that a cell introduces: before what they equal or belong to."""
-    return [re.split(r"\\in\b|=|:|\\sim", formula)[0].strip() for formula in re.findall(r"\$([^$]+)\$", cell)]
-
-
 def test_a_letter_of_the_book_has_one_meaning():
-    of_book = Counter(
-        letter for section, symbol, *_ in rows() if section != "notation-local" for letter in letters(symbol)
-    )
-    assert len(of_book) > 80
+    of_book = Counter(head(letter) for row in rows() if not row.chapters for letter in row.letters)
+    assert len(of_book) > 120
     assert [letter for letter, count in of_book.items() if count > 1] == []
 
 
 def test_a_letter_of_a_chapter_has_one_meaning_there():
     local = Counter()
-    for section, symbol, chapters, _ in rows():
-        if section == "notation-local":
-            named = re.findall(r"\{doc\}`([\w-]+)`", chapters)
-            assert named and set(named) <= set(contents()), symbol
-            local.update((chapter, letter) for chapter in named for letter in letters(symbol))
+    for row in rows():
+        if row.section == LOCAL:
+            assert row.chapters and {*row.chapters} <= {*contents()}, row.letters
+            local.update((chapter, head(letter)) for chapter in row.chapters for letter in row.letters)
     assert [entry for entry, count in local.items() if count > 1] == []
+
+
+# ---- how long a chapter takes to read
+
+WORDS, FORMULA, DISPLAY, LINE = 200, 1, 30, 4
+"""Words a minute, and seconds for a formula in a line, a displayed formula and a line of code: chapters/course.md."""
+SHOWN = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FOLDED = re.compile(r"hide-input|remove-cell|remove-input")
+
+
+def minutes(text: str) -> float:
+    """Return the minutes that a chapter takes to read without its exercises."""
+    text = text.partition("\n## Exercises")[0]
+    lines = sum(len(cell.strip().split("\n")) for cell in SHOWN.findall(text) if not FOLDED.search(cell))
+    formulas = len(re.findall(r"(?<!\$)\$[^$\n]+\$", text))
+    return len(prose(text).split()) / WORDS + (FORMULA * formulas + DISPLAY * text.count("{math}") + LINE * lines) / 60
+
+
+@pytest.mark.parametrize("name", [name for name, number in contents().items() if number])
+def test_the_time_to_read_is_that_of_the_length(name):
+    text = sources()[name]
+    stated = int(re.search(r"\*\*Time:\*\* (\d+) minutes to read", text)[1])
+    assert stated == 5 * round(minutes(text) / 5)
+    assert stated <= 45
+
+
+def test_the_time_of_a_text_is_counted():
+    text = (
+        "one two $x$\n" * 100 + "```{code-cell} ipython3\na\nb\n```\n```{math}\nx\n```\n## Exercises\n" + "word " * 900
+    )
+    assert minutes(text) == pytest.approx(1 + (100 + 8 + 30) / 60)
