@@ -1,6 +1,6 @@
 """Kernels, Hermite expansions and feature alignment for the study of memorized spurious features.
 
-Names and rooms are imported when they are first asked for: ``spurlib.gamma_rf`` does not import torch, and nothing but
+Names and modules are imported when they are first used: ``spurlib.gamma_rf`` does not import torch, and only
 ``spurlib.experiments`` needs pandas.
 """
 

@@ -1,4 +1,4 @@
-"""The checks of arguments, each written once: bad input becomes a ``ValueError`` that names the argument."""
+"""Checks of arguments, each written once: bad input raises a ``ValueError`` that names the argument."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def tensor(
 ) -> torch.Tensor:
     """Return `x` as a finite, nonempty tensor of `ndim` axes, or raise a ``ValueError`` that names it.
 
-    Only what may have one axis, such as labels, may hold truth values. The default type is float64.
+    Truth values are accepted only if one axis is allowed, as for labels. The default dtype is float64.
     """
     import torch
 
@@ -88,12 +88,12 @@ def tensor(
 
 
 def finite(t: torch.Tensor) -> bool:
-    """Whether all entries are finite: the extremes tell (NaN is both), and no array of the size of `t` is made."""
+    """Whether all entries are finite, from the extremes (which are NaN if an entry is), without a large temporary."""
     return bool(t.amin().isfinite() & t.amax().isfinite())
 
 
 def _native(x: Any, name: str) -> np.ndarray:
-    """What numpy makes of `x`: real numbers in a dtype and a byte order that torch takes; writable, or torch warns."""
+    """`x` as a numpy array of real numbers, in a dtype and byte order that torch takes; writable, or torch warns."""
     if _masked(x):
         raise ValueError(f"{name} has masked entries: fill or drop them first")
     try:
@@ -123,7 +123,7 @@ def _masked(x: Any) -> bool:
 
 
 def _of_objects(a: np.ndarray, x: Any, name: str) -> np.ndarray:
-    """An array of Python objects, such as nullable columns become, as float64: each must be a real number."""
+    """An array of Python objects, for instance from a nullable column, as float64: each must be a real number."""
     for value in a.flat:
         if isinstance(value, bool) or not isinstance(value, Real):
             among = f" that holds {_shown(value)}" if a.ndim else ""
@@ -135,10 +135,10 @@ def _of_objects(a: np.ndarray, x: Any, name: str) -> np.ndarray:
 
 
 def _shown(value: Any, most: int = 80) -> str:
-    """What came, in one line that is not too long."""
+    """The value that was passed, in one line that is not too long."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python does not print integers of more than some thousand digits
+    except ValueError:  # Python does not print integers with more than a few thousand digits
         return f"{type(value).__name__} too long to print"
     return text if len(text) <= most else text[:most] + "..."
 
@@ -156,7 +156,7 @@ def like(t: torch.Tensor, x: Array) -> Array:
 
 
 def device_of(device: Any) -> torch.device:
-    """Check that a device is there and is one that this library computes on, and return it."""
+    """Check that a device is available and that this library can compute on it, and return it."""
     import torch
 
     try:
@@ -175,7 +175,7 @@ def device_of(device: Any) -> torch.device:
 
 
 def precision(dtype: Any, name: str = "dtype") -> torch.dtype:
-    """Return ``torch.float32`` or ``torch.float64``, given as such, by name, or as numpy has it."""
+    """Return ``torch.float32`` or ``torch.float64``, given as such, by name, or as a numpy dtype."""
     import torch
 
     known = {"float32": torch.float32, "float64": torch.float64}
@@ -221,14 +221,14 @@ def positive(value: Any, name: str) -> int:
 
 
 def seed_of(value: Any, name: str = "seed") -> int:
-    """Return a seed: an integer that numpy and torch both take whole."""
+    """Return a seed: an integer that numpy and torch both accept without truncation."""
     if type(value).__name__ == "Generator":
         raise ValueError(f"{name} must be an integer, from which generators are made here; got {_shown(value)}")
     return integer(value, name, least=0, most=MOST_SEED)
 
 
 def share(value: Any, name: str) -> tuple[int, int]:
-    """Return ``(rank, world)``: which of how many workers, counted from 0."""
+    """Return ``(rank, world)``: the number of a worker, counted from 0, and the number of workers."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{name} must be a pair (rank, world), got {_shown(value)}")
     world = positive(value[1], f"{name}[1]")
@@ -245,7 +245,7 @@ def numbers(
     finite: bool = True,
     whole: bool = False,
 ) -> np.ndarray:
-    """Return a float64 array of real numbers within bounds (`above` and `below` are excluded), NaN never."""
+    """Return a float64 array of real numbers within bounds (`above` and `below` are excluded), without NaN."""
     try:
         if is_tensor(value):
             value = value.detach().cpu().numpy()
@@ -336,11 +336,11 @@ def places(value: Any, name: str) -> tuple[float, ...]:
 
 
 def needed(module: str, extra: str) -> Any:
-    """Import an optional dependency, or say which extra of the library brings it."""
+    """Import an optional dependency, or raise an error that names the extra of the library with it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        # By path, not by name: the index does not hold spurlib, and a stranger could give that name to anything.
+        # By path, not by name: the package index does not hold spurlib, and anybody could register that name there.
         advice = f'pip install ".[{extra}]" in the checkout of the book'
         raise ModuleNotFoundError(f"{package} is needed here: {advice}", name=package) from error

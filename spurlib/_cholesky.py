@@ -12,7 +12,7 @@ from ._checks import Array, number, precision, square
 
 __all__ = ["SingularKernelError", "System", "factor", "invert", "listed", "silent"]
 
-_LEVERAGE = {torch.float64: 1e-10, torch.float32: 1e-5}  # below it a sample adds nothing to the others
+_LEVERAGE = {torch.float64: 1e-10, torch.float32: 1e-5}  # below it a sample counts as lying in the span of the others
 _BLOCK = 192  # rows of a matrix that are worked on at a time
 
 
@@ -22,7 +22,7 @@ class SingularKernelError(ValueError):
     Attributes
     ----------
     rows : list of int
-        The samples at fault, where they can be named: each lies, in feature space, in the span of the others.
+        The samples at fault, if they can be identified: the features of each lie in the span of those of the others.
     """
 
     def __init__(self, message: str, rows: list[int] | None = None):
@@ -31,14 +31,14 @@ class SingularKernelError(ValueError):
 
 
 def silent(share: float) -> None:
-    """Tell nobody how much of the work is done."""
+    """Report no progress."""
 
 
 class System:
-    """A kernel matrix with its ridge, checked, and its Cholesky factor in its place: what `Solve` and `nested` share.
+    """A checked kernel matrix with its ridge, which its Cholesky factor overwrites; used by `Solve` and `nested`.
 
-    ``matrix`` holds K until `factor`, and then the factor in its lower triangle. With `overwrite` it is the K that was
-    given, where that is possible; else a copy.
+    ``matrix`` holds K until `factor` is called, and then the factor in its lower triangle. With `overwrite` it is the
+    given K if possible, else a copy.
     """
 
     def __init__(self, K: Array, *, ridge: float, dtype: Any, overwrite: bool = False):
@@ -49,7 +49,7 @@ class System:
         self.matrix = matrix if overwrite else matrix.clone()
 
     def factor(self, tell: Callable[[float], object] = silent) -> None:
-        """Add the ridge and factor, telling the share that is done; without a factor a `SingularKernelError`."""
+        """Add the ridge and factor, reporting the fraction done; a `SingularKernelError` if there is no factor."""
         self.matrix.diagonal().add_(self.ridge)
         self._diagonal = self.matrix.diagonal().clone()
         if not factor(self.matrix, tell):
@@ -60,14 +60,14 @@ class System:
             raise _singular((~(leverage > self._least)).nonzero().flatten().tolist(), self.ridge)
 
     def refuse_singular(self, inverse_diagonal: torch.Tensor) -> None:
-        """Raise a `SingularKernelError` where the diagonal of the inverse shows samples that depend on others."""
+        """Raise a `SingularKernelError` if the diagonal of the inverse shows linearly dependent features."""
         low = ~(1 / (inverse_diagonal * self._diagonal) > self._least)
         if bool(low.any()):
             raise _singular(low.nonzero().flatten().tolist(), self.ridge)
 
 
 def factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
-    """Put the Cholesky factor of `A` in its lower triangle, and leave the strict upper one; False if there is none.
+    """Put the Cholesky factor of `A` in its lower triangle and keep the strict upper one; False if there is none.
 
     Column block J of the factor follows from those before it: ``L_J = (A_J - L_{<J} L_{J,<J}^T) L_JJ^{-T}``.
     """
@@ -89,9 +89,9 @@ def factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
 def invert(A: torch.Tensor, tell: Callable[[float], object]) -> None:
     """Overwrite `A`, whose lower triangle is L, with the inverse of L L^T.
 
-    From the last block to the first. With J the rows of a block, W = (L_{>J,J} L_JJ^{-1})^T and M the inverse that
-    belongs to the samples after J and is there already, block inversion gives -W M beside M and
-    (L_JJ L_JJ^T)^{-1} + W M W^T before it.
+    The blocks are processed from the last to the first. Let J be the rows of a block, W = (L_{>J,J} L_JJ^{-1})^T, and M
+    the inverse for the rows after J, which is already in place. By block inversion, the block in the rows J and the
+    columns after J is -W M, and the diagonal block of J is (L_JJ L_JJ^T)^{-1} + W M W^T.
     """
     n = len(A)
     for start in reversed(range(0, n, _BLOCK)):
@@ -106,7 +106,7 @@ def invert(A: torch.Tensor, tell: Callable[[float], object]) -> None:
 
 
 def _judged_in(K: Array, told: Any) -> torch.dtype:
-    """The precision in which a matrix was computed: what its numbers can hold, or a coarser one that was told."""
+    """The precision in which a matrix was computed: that of its dtype, or a coarser one that was declared."""
     kind = K.dtype if isinstance(K, torch.Tensor) else np.asarray(K).dtype
     floating = kind.is_floating_point if isinstance(kind, torch.dtype) else kind.kind == "f"
     if floating and kind.itemsize < 4:
@@ -116,7 +116,7 @@ def _judged_in(K: Array, told: Any) -> torch.dtype:
 
 
 def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
-    """Refuse what no kernel matrix has, as far as entries tell: k(x, x) < 0, k(x, y)^2 > k(x, x) k(y, y)."""
+    """Refuse entries that no kernel matrix has: k(x, x) < 0, or k(x, y)^2 > k(x, x) k(y, y)."""
     own = K.diagonal()
     rounding = 1e-4 * max(-float(K.amin()), float(K.amax()))
     roots = own.clamp(min=0).sqrt()
@@ -127,7 +127,7 @@ def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
     if rows:
         raise SingularKernelError(
             f"K is not positive semidefinite, so not a kernel matrix: rows {listed(rows)} have a negative entry on its "
-            "diagonal, or one off it larger than the two on it allow",
+            "diagonal, or an entry off it that is larger than the diagonal allows",
             rows,
         )
     rows = (own == 0).nonzero().flatten().tolist()
@@ -140,13 +140,13 @@ def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
 
 
 def _leverage_by_eigenvalues(system: torch.Tensor, ridge: float, least: float) -> torch.Tensor:
-    """Relative weight of each sample off the span of the others, for a matrix that has no Cholesky factor."""
+    """Relative squared norm of the part of each feature vector orthogonal to the others, without Cholesky factor."""
     values, vectors = torch.linalg.eigh(system)
     if values[0] < -least * values[-1]:
         low, high = float(values[0]) - ridge, float(values[-1]) - ridge
         raise SingularKernelError(
             f"K is not positive semidefinite, so not a kernel matrix: its eigenvalues go from {low:.3g} to {high:.3g}. "
-            "If that is rounding, tell the precision in which it was computed (dtype), and use a ridge"
+            "If this is due to rounding, pass the precision in which it was computed as dtype, and use a ridge"
         )
     floor = values[-1] * len(values) * torch.finfo(torch.float64).eps
     inverse_diagonal = (vectors**2 / values.clamp(min=float(floor) + 1e-300)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Gaussian expectations E[f(s u) f(t v)] for many scales and correlations: closed, as a series, in the plane."""
+"""Gaussian expectations E[f(s u) f(t v)] for many scales and correlations: closed forms, series, quadrature."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STEPS = np.r_[0, np.outer([-1, 1], 16.0 ** -np.arange(1, 5)).ravel()]  # about 
 _POINTS = 2**16  # of a quadrature, at a time: they stay in the cache
 
 Expectation = Callable[[slice, slice, torch.Tensor], torch.Tensor]
-"""E[f(s u) f(t v)] on a tile: of its rows, its columns and its correlations."""
+"""E[f(s u) f(t v)] on a tile, as a function of its rows, its columns and its correlations."""
 
 
 def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,7 @@ def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Ten
 
 
 def _two_valued(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """For f(x) = p + q sign(x); f(0) may be another value."""
+    """For f(x) = p + q sign(x); f(0) may differ from p."""
     at_zero, plus, minus = f(np.array([0.0, 1.0, -1.0]))
     p, q = (plus + minus) / 2, (plus - minus) / 2
     ps, pt = (torch.full_like(x, p).masked_fill_(x == 0, at_zero) for x in (s, t))
@@ -131,7 +131,7 @@ def _scaled(c: Sequence[float], s: torch.Tensor) -> torch.Tensor:
 
 
 def _series(f: Activation, s: torch.Tensor, t: torch.Tensor) -> Expectation:
-    """For any f: the Hermite series, at the order that a tile's correlations ask for."""
+    """For any f: the Hermite series, truncated at an order that depends on the correlations of the tile."""
     scales = torch.cat([s, t]).cpu().numpy()
 
     @cache
@@ -154,7 +154,7 @@ def _series(f: Activation, s: torch.Tensor, t: torch.Tensor) -> Expectation:
                 break
         out = _horner(mu[:, rows, None], nu[:, None, columns], rho)
         i, j = far.nonzero(as_tuple=True)
-        for order in orders:  # the higher ones, for those few
+        for order in orders:  # the higher orders, for the remaining pairs
             if len(i):
                 mu, nu, _, radius = cut(order)
                 near = size[i, j] <= radius
@@ -185,7 +185,7 @@ def _coefficients(f: Activation, scales: np.ndarray, order: int) -> tuple[np.nda
     table[[0, -1]] = f(np.zeros((1, 1))) ** np.array([[1], [2]])  # where the scale is 0
     positive = np.flatnonzero(scales > 0)
     x = np.log(scales[positive]).round(12)
-    band = np.floor((x - x.min(initial=0.0)) / 0.35)  # in which the second moments are of one size
+    band = np.floor((x - x.min(initial=0.0)) / 0.35)  # in a band, second moments are of similar size
     for o in np.unique(band):
         table[:, positive[band == o]] = _interpolated(lambda y: _columns(f, np.exp(y), order), x[band == o])
     return table[:-1], table[-1]
@@ -212,8 +212,8 @@ def _interpolated(columns: Callable[[np.ndarray], np.ndarray], x: np.ndarray) ->
 
 
 def _columns(f: Activation, scales: np.ndarray, order: int) -> np.ndarray:
-    """What `_coefficients` returns, second moments last, without interpolation."""
-    if len(scales) > 1 and any(f.kinks):  # kinks at other places for each scale
+    """The result of `_coefficients`, second moments last, without interpolation."""
+    if len(scales) > 1 and any(f.kinks):  # the places of the kinks depend on the scale
         return np.hstack([_columns(f, scales[[k]], order) for k in range(len(scales))])
 
     def integrals(
@@ -241,9 +241,9 @@ def correlation(f: Activation, rho: np.ndarray) -> np.ndarray:
 
 
 def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """E[f(s u) f(t v)] for single pairs, shape (pairs,), with panels halved and the cut moved out until a pair settles.
+    """E[f(s u) f(t v)] for single pairs, shape (pairs,); panels are halved and the cut is moved until each converges.
 
-    Both errors are measured by E|f(s u) f(t v)|.
+    Both errors are relative to E|f(s u) f(t v)|.
     """
     out = torch.empty_like(rho)
     todo = torch.arange(len(rho), device=rho.device)
@@ -273,11 +273,11 @@ def _by_quadrature(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.T
 def _in_the_plane(
     f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor, panels: int, cut: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Quadrature over independent x, y with u = c x + e y and v = c x - e y (v is turned round where rho < 0).
+    """Quadrature over independent x, y with u = c x + e y and v = c x - e y (the sign of v is changed if rho < 0).
 
-    For fixed y the integrand breaks where s u or t v is a kink; the integral over x, a function of y, breaks where two
-    of these places meet, and is smooth elsewhere however small e is. Besides the integral: that of the absolute value,
-    and the part of this at the ends of the range.
+    For fixed y the integrand is not smooth where s u or t v is a kink. The integral over x, as a function of y, is not
+    smooth where two of these places coincide, and smooth elsewhere, however small e is. Returns the integral, the
+    integral of the absolute value, and the part of the latter at the ends of the range.
     """
     t = torch.where(rho < 0, -t, t)
     c, e = ((1 + rho.abs()) / 2).sqrt(), ((1 - rho.abs()) / 2).sqrt()

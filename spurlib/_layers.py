@@ -1,4 +1,4 @@
-"""Layers whose gradients are sums of outer products, and what inner products of such gradients need."""
+"""Layers whose gradients are sums of outer products, and the inner products of such gradients."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from torch import nn
 __all__ = ["Calls", "Layer", "add_products", "candidates", "uses", "watched"]
 
 Calls = list[tuple[torch.Tensor, torch.Tensor]]
-"""Inputs of a layer, and derivatives in its outputs, of all samples: one pair for each time that it is applied."""
+"""Inputs of a layer and derivatives with respect to its outputs, for all samples: a pair for each application."""
 
-_BYTES = 16 * 2**20  # aim for one block of samples, or of gradients
-_CACHE = 4 * 2**20  # the same, where what is computed from a block is read at once
+_BYTES = 16 * 2**20  # target for one block of samples, or of gradients
+_CACHE = 4 * 2**20  # the same, if what is computed from a block is read immediately
 
 
 class Layer:
     """A linear layer, convolution or embedding, and how a network applies it to one sample.
 
-    Its gradient is the sum of d_t p_t^T over positions t, where d_t is the derivative in the outputs at position t, and
-    p_t holds the inputs that they are computed from; and of the d_t alone, for the bias.
+    The gradient with respect to the weights is the sum of d_t p_t^T over positions t, where d_t is the derivative with
+    respect to the outputs at position t, and p_t holds the inputs from which these are computed. The gradient with
+    respect to the bias is the sum of the d_t.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Layer:
     calls : list of pairs of torch.Size
         Shapes of input and output for one sample, a pair for each time that the layer is applied.
     always : bool
-        Take the product of two Gram matrices even where gradients are cheaper.
+        Use the product of two Gram matrices even if gradients are cheaper.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Layer:
         self.kept = size if self.at_once else kept  # entries for one sample
 
     def room(self, n: int, device: torch.device) -> Calls:
-        """Room for the inputs and the derivatives of n samples."""
+        """Empty tensors for the inputs and the derivatives of n samples."""
         kind = torch.long if isinstance(self.module, nn.Embedding) else self.dtype
         return [
             (
@@ -75,7 +76,7 @@ class Layer:
     def factors(self, calls: Calls, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """The p_t and d_t of some samples, shapes (samples, positions, width) and (samples, positions, height).
 
-        The p_t of an embedding would be rows of the identity: the numbers of these rows stand for them.
+        The p_t of an embedding would be rows of the identity; they are represented by the numbers of these rows.
         """
         found = [self._factors(x[rows], d[rows]) for x, d in calls]
         if len(found) == 1:
@@ -134,14 +135,14 @@ class Layer:
 
 
 def add_products(total: torch.Tensor, J: torch.Tensor, columns: range) -> None:
-    """Add the products of the first rows of J with those in `columns`, in float64 and without a copy of J in it."""
+    """Add the products of the first rows of J with those in `columns`, in float64, without a float64 copy of J."""
     for part in J.split(max(1, _BYTES // (8 * len(J))), dim=1):
         wide = part.double()
         total.addmm_(wide[: len(total)], wide[columns.start : columns.stop].T)
 
 
 def candidates(model: nn.Module) -> dict[nn.Module, tuple[str, ...]]:
-    """The layers that compute what their class says from weights of their own, and the names of these."""
+    """The layers that apply the plain operation of their class to weights of their own, with the names of these."""
     owners = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
     found = {}
     for prefix, module in model.named_modules():
@@ -165,7 +166,7 @@ _PLAIN: dict[type[nn.Module], Callable[[Any], bool]] = {
 
 @contextmanager
 def watched(layers: Iterable[nn.Module], see: Callable[..., Any]) -> Iterator[None]:
-    """Call `see` with a layer, its input and its output when it is applied in this thread; a result replaces it."""
+    """Call `see` with a layer, its input and its output at each call in this thread; a result replaces the output."""
     here = get_ident()
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> Any:
@@ -180,7 +181,7 @@ def watched(layers: Iterable[nn.Module], see: Callable[..., Any]) -> Iterator[No
 
 
 def uses(value: torch.Tensor, leaves: dict[str, torch.Tensor]) -> Counter[str]:
-    """In how many places of the graph of a value each leaf enters."""
+    """The number of places in the graph of a value in which each leaf occurs."""
     names = {id(leaf): name for name, leaf in leaves.items()}
     found: Counter[str] = Counter()
     met, ahead = set(), [value.grad_fn]

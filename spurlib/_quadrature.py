@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 _CUTS = range(18, 55, 2)  # beyond 18 exp(-u^2 / 4) < 1e-35, and beyond 54 no float64 times exp(-u^2 / 2) matters
-TOLERANCE = 2e-12  # of an integral, relative to that of the absolute value
-_NODES = 32  # Gauss-Legendre nodes a panel
+TOLERANCE = 2e-12  # of an integral, relative to the integral of the absolute value
+_NODES = 32  # Gauss-Legendre nodes per panel
 PROBE = np.array([0.61, -2.23, 1.37, -0.47, 2.89, -1.11, 0.19, -2.71, 1.93, -0.83, 2.47, -1.73])
 
 
@@ -40,7 +40,7 @@ def recurrence(u: Any, start: Any) -> Iterator[Any]:
 def rule(kinks: tuple[float, ...], refinement: int, cut: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes u and weights w exp(-u^2/4) / (2 pi)^(1/4) of a composite Gauss-Legendre rule split at the kinks.
 
-    Half of the Gaussian weight is left out, for the recurrence to start from: the functions
+    The square root of the Gaussian weight is left out, and the recurrence starts from it: the functions
     h_l(u) exp(-u^2/4) are bounded for every degree l, while h_l alone overflows.
     """
     grid = np.linspace(-cut, cut, 2 * cut * refinement + 1)
@@ -65,9 +65,9 @@ Integrals = Callable[[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]
 
 
 def converged(integrals: Integrals, kinks: Iterable[float], tolerance: float = TOLERANCE) -> tuple[np.ndarray, ...]:
-    """Widen the quadrature until nothing is cut off that matters, then refine it until the integrals stand still.
+    """Widen the quadrature until the part cut off is negligible, then refine it until the integrals converge.
 
-    What matters is measured, column by column, by the largest integral of an absolute value in each array.
+    The scale is, column by column, the largest integral of an absolute value in each array.
     """
     at = tuple(sorted(float(k) for k in kinks))
     with np.errstate(over="ignore", invalid="ignore"):

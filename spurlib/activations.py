@@ -1,4 +1,4 @@
-"""Activations: a function, its derivative, its kinks, its Hermite coefficients; for numpy arrays and torch tensors."""
+"""Activations: functions with their derivatives, kinks and Hermite coefficients, for numpy arrays and torch tensors."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ _STEP = 2.0**-10  # of the difference quotients that a derivative is compared wi
 
 
 class Activation:
-    """A function of the line with what the theory asks of it. It cannot be changed.
+    """An immutable function on the real line with its derivative, its kinks and its Hermite coefficients.
 
     Parameters
     ----------
     f : callable
-        Applied entry-wise to a numpy array or a torch tensor; one that takes only one of the two is fine: which of them
-        it takes is tried here, once. It is given a copy, and may work in place.
+        Applied entry-wise to a numpy array or a torch tensor. A function that takes only one of the two will do: which
+        ones it takes is determined once, here. It receives a copy, and so may work in place.
     df : callable, optional
-        The derivative of `f`, needed for tangent features only. Default: the one that torch computes, if `f` takes
-        tensors and consists of operations that torch differentiates.
+        The derivative of `f`, needed for tangent features only. Default: the derivative that torch computes, if `f`
+        takes tensors and consists of operations that torch can differentiate.
     kinks : iterable of float
-        Where `f` or `df` jump. They make Hermite coefficients exact for functions that are only piecewise smooth.
+        Points at which `f` or `df` jumps. They make Hermite coefficients accurate for piecewise smooth functions.
     name : str, optional
         Default: the name of `f`.
 
     Attributes
     ----------
     f, df, kinks, name
-        The arguments; the kinks in increasing order. `df` is None where the derivative is torch's.
+        The arguments, with the kinks in increasing order. `df` is None if the derivative is computed by torch.
     polynomial : tuple of float or None
         All Hermite coefficients of a sum of Hermite polynomials; None for other functions.
 
     Raises
     ------
     ValueError
-        `f` or `df` is not callable, fails on an array, or is not entry-wise: its values on a part of an array are not
-        those on the whole. `df` is not the derivative of `f`: difference quotients at a few points away from the kinks
-        are others. `kinks` is not a list of finite numbers.
+        `f` or `df` is not callable, fails on an array, or does not act entry-wise, so that its values on a part of an
+        array differ from those on the whole. `df` differs from difference quotients of `f` at a few points away from
+        the kinks. `kinks` is not a list of finite numbers.
 
     Notes
     -----
-    An activation can be pickled if `f` and `df` can, as functions of a module and torch modules can. One of the
-    library's own, or its derivative, is pickled by its name, and is the same object when it comes back.
+    An activation can be pickled if `f` and `df` can be pickled, as is the case for functions of a module and for torch
+    modules. An activation of the library, or its derivative, is pickled by name, and unpickling returns the same
+    object.
 
     Examples
     --------
@@ -122,7 +123,7 @@ class Activation:
         named: bool = False,
         arrays: bool = True,
     ) -> Activation:
-        """One of the library, whose functions leave their arguments alone; it is tested, not checked here."""
+        """An activation of the library: its functions do not change their arguments, and they are not checked again."""
         act = cls.__new__(cls)
         act._fill(f, df, kinks, name, arrays=arrays, tensors=True, copies=False, polynomial=polynomial, named=named)
         return act
@@ -161,8 +162,8 @@ class Activation:
     def __call__(self, x: Array) -> Array:
         """Values at `x`: an array or tensor of any shape.
 
-        The same kind, shape and dtype comes back; integers count as float64. A ``ValueError`` names an activation that
-        changes the shape or returns complex or masked values.
+        The values have the kind, shape and dtype of `x`; integers are converted to float64. A ``ValueError`` is raised
+        if the activation changes the shape or returns complex or masked values.
         """
         x = points(x, "x")
         with nullcontext() if self._copies else np.errstate(all="ignore"):
@@ -174,7 +175,7 @@ class Activation:
         return out.astype(x.dtype, copy=False)
 
     def _given(self, x: Array) -> Array:
-        """What f is applied to: of a kind that f takes, and a copy where f may change it."""
+        """The argument of f: of a kind that f takes, and a copy if f may change it."""
         if is_tensor(x):
             if not self._tensors:
                 return x.detach().cpu().numpy().copy()
@@ -194,9 +195,10 @@ class Activation:
 
     @cached_property
     def derivative(self) -> Activation:
-        """The derivative, itself an `Activation`: that of `df`, or else what torch computes.
+        """The derivative, itself an `Activation`: `df`, or else the derivative that torch computes.
 
-        A ``ValueError`` tells where neither is there, or where torch's is not the derivative of `f`.
+        A ``ValueError`` is raised if `df` is missing and torch cannot differentiate `f`, or if the derivative differs
+        from difference quotients of `f`.
         """
         name = f"{self.name}'"
         df = self._by_torch() if self.df is None else self.df
@@ -235,9 +237,10 @@ class Activation:
         return Activation(_Sum(self, constant), self.df, kinks=self.kinks, name=f"{self.name}{constant:+g}")
 
     def coefficients(self, order: int) -> np.ndarray:
-        r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L`, shape (order + 1,); kept for the next call.
+        r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L` with L = order, a read-only array of shape (order + 1,).
 
-        Those of a sum of Hermite polynomials are exact, others as for `hermite_coefficients`.
+        They are kept for later calls. For a sum of Hermite polynomials they are exact; otherwise accuracy and errors
+        are those of `hermite_coefficients`.
         """
         order = integer(order, "order", least=0)
         if len(self._mu) <= order:
@@ -258,14 +261,14 @@ class Activation:
 
     @cached_property
     def energy(self) -> float:
-        r"""The second moment :math:`E[f(u)^2] = \sum_l \mu_l^2`, u standard Gaussian (by quadrature)."""
+        r"""The second moment :math:`E[f(u)^2] = \sum_l \mu_l^2` for standard Gaussian u."""
         if self.polynomial is not None:
             return float(np.square(self.polynomial).sum())
         return second_moment(self, 0.0, self.kinks)
 
     @cached_property
     def variance(self) -> float:
-        r"""The energy without the constant, :math:`\sum_{l \ge 1} \mu_l^2`, not disturbed by a large constant."""
+        r"""The energy in degrees at least one, :math:`\sum_{l \ge 1} \mu_l^2`, accurate also for a large constant."""
         if self.polynomial is not None:
             return float(np.square(self.polynomial[1:]).sum())
         return second_moment(self, gaussian_expectation(self), self.kinks)
@@ -303,7 +306,7 @@ def _as_tensor(x: np.ndarray) -> torch.Tensor:
 
 
 def _followed(x: np.ndarray) -> torch.Tensor:
-    """A tensor that torch differentiates, which functions of numpy refuse on every device; it may be changed."""
+    """A tensor with a gradient, which numpy functions refuse on every device; it may be changed in place."""
     import torch
 
     with torch.inference_mode(False), torch.enable_grad():
@@ -323,7 +326,7 @@ def _failure(f: Function, x: Any) -> Exception | None:
 
 
 def _compare(act: Activation, slope: Activation) -> None:
-    """Raise where the derivative is not what difference quotients give, beyond their own error."""
+    """Raise if the derivative differs from difference quotients by more than their own error."""
     x = np.array([p for p in PROBE if all(abs(p - kink) > 2 * _STEP for kink in act.kinks)])
     with np.errstate(all="ignore"):
         wide, narrow = ((act(x + h) - act(x - h)) / (2 * h) for h in (_STEP, _STEP / 2))
@@ -357,10 +360,10 @@ _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
 
 def activation_names() -> list[str]:
-    """Names that `activation` knows besides Hermite sums such as ``"h1+h2"``.
+    """Names that `activation` accepts, in addition to sums of Hermite polynomials such as ``"h1+h2"``.
 
-    At the kink 0 the derivative is the one from the left for relu (0), leaky_relu (0.01) and selu (1.758), and 0 for
-    abs; step is 0 there, and its derivative 0 everywhere.
+    At the kink 0 the derivative is the left derivative for relu (0), leaky_relu (0.01) and selu (1.758), and it is 0
+    for abs. The value of step at 0 is 0, and its derivative is 0 everywhere.
 
     Examples
     --------
@@ -377,8 +380,8 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     ----------
     spec : str, Activation or callable
         A name (see `activation_names`), a sum of normalized Hermite polynomials such as ``"h1+h4"`` or
-        ``"h1+0.5*h4"``, or a function (then without kinks, and with torch's derivative: use `Activation` to declare
-        them).
+        ``"h1+0.5*h4"``, or a function. A function is taken to have no kinks, and its derivative is computed by torch;
+        `Activation` declares kinks and a derivative.
 
     Returns
     -------
@@ -387,7 +390,7 @@ def activation(spec: str | Activation | Callable[[Any], Any]) -> Activation:
     Raises
     ------
     ValueError
-        The name is not known; the message lists those that are.
+        The name is unknown (the message lists the known ones), or as for `Activation`.
 
     Examples
     --------
@@ -421,5 +424,5 @@ def _polynomial(name: str) -> Activation:
 
 
 def _by_name(name: str) -> Activation:
-    """One of the library's own, or with a prime behind the name its derivative."""
+    """An activation of the library by its name; with a prime after the name, its derivative."""
     return _by_name(name[:-1]).derivative if name.endswith("'") else activation(name)

@@ -12,12 +12,12 @@ from ._checks import Array, like, tensor
 
 __all__ = ["Evaluation", "Fit", "checked_labels", "same_rows"]
 
-_ROWS = 2**26  # entries of kernel rows that are asked for at a time: half a gigabyte
+_ROWS = 2**26  # entries of kernel rows that are computed at a time: half a gigabyte
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What alignments and predictions take of a fit: f(z) = k(z, Z) `inverse` g."""
+    """The parts of a fit from which alignments and predictions are computed: f(z) = k(z, Z) `inverse` g."""
 
     g: torch.Tensor
     coefficients: torch.Tensor
@@ -28,10 +28,10 @@ class Fit:
 class Evaluation:
     r"""Predictions, alignments and stabilities at queries, all from one kernel matrix of queries and samples.
 
-    `Interpolator.at` and `Solve.at` make it. Each attribute is computed when it is first read, and kept. The kernel
-    rows of the queries are computed once and kept where they take at most half a gigabyte. Those of more queries are
-    computed in pieces and dropped: once for all of ``predictions``, ``own`` and ``own_stability``, and once more for
-    ``alignment``. Queries must not be changed before the last attribute is read.
+    It is returned by `Interpolator.at` and `Solve.at`. Each attribute is computed when it is first read, and kept. The
+    kernel rows of the queries are computed once, and kept if they take at most half a gigabyte. The rows of more
+    queries are computed in pieces that are not kept: once for ``predictions``, ``own`` and ``own_stability`` together,
+    and once more for ``alignment``. The array of queries must not be changed before the last attribute is read.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Evaluation:
         return self._ask(self._Q)
 
     def _pieces(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The kernel rows: all of them, which are kept, or in pieces, which are not."""
+        """The kernel rows: all at once, which are kept, or in pieces, which are not."""
         step = max(1, _ROWS // len(self._fit.g))
         if len(self._Q) <= step:
             yield slice(None), self._all_rows
@@ -61,7 +61,7 @@ class Evaluation:
 
     @cached_property
     def _pass(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Predictions and, of as many queries as samples, own alignments: what one pass over the rows gives."""
+        """Predictions and, if there are as many queries as samples, own alignments, in one pass over the rows."""
         fit, q = self._fit, len(self._Q)
         predictions = fit.g.new_empty(q, *fit.g.shape[1:])
         own = fit.g.new_empty(q) if q == len(fit.g) else None
@@ -96,19 +96,19 @@ class Evaluation:
 
     @cached_property
     def predictions(self) -> Array:
-        """Predictions f(z), shape (q,), or (q, outputs) of labels with columns; the kind of the queries."""
+        """Predictions f(z), shape (q,), or (q, outputs) for labels with several columns; of the kind of the queries."""
         return like(self._pass[0], self._kind)
 
     @cached_property
     def alignment(self) -> Array:
-        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); the kind of the queries."""
+        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); of the kind of the queries."""
         return like(self._alignment, self._kind)
 
     @cached_property
     def stability(self) -> Array:
-        """Changes f(z) - f_{-i}(z) when sample i is left out, for every ridge; the kind of the queries.
+        """Changes f(z) - f_{-i}(z) when sample i is left out, exact for every ridge; of the kind of the queries.
 
-        Shape (q, n), or (q, n, outputs) of labels with columns.
+        Shape (q, n), or (q, n, outputs) for labels with several columns. A ``ValueError`` for a fit with a filter.
         """
         return like(_times(self._alignment, self._residuals), self._kind)
 
@@ -116,8 +116,8 @@ class Evaluation:
     def own(self) -> Array:
         """Alignments F(q_i, z_i) of query i with sample i, shape (n,), for as many queries as samples.
 
-        They take O(n^2) operations beside the kernel rows, while the diagonal of ``alignment`` takes O(n^3). With the
-        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` when q is not n.
+        They take O(n^2) operations besides the kernel rows, while the diagonal of ``alignment`` takes O(n^3). At the
+        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` if q is not n.
         """
         return like(self._own, self._kind)
 
@@ -125,7 +125,7 @@ class Evaluation:
     def own_stability(self) -> Array:
         """Changes f(q_i) - f_{-i}(q_i), shape (n,) or (n, outputs), for as many queries as samples.
 
-        O(n^2) operations beside the kernel rows. A ``ValueError`` when q is not n.
+        They take O(n^2) operations besides the kernel rows. A ``ValueError`` if q is not n, or for a fit with a filter.
         """
         return like(_times(self._own, self._residuals), self._kind)
 
@@ -135,7 +135,7 @@ def same_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _times(F: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
-    """Alignments, whose last axis is the sample, times its residual, or its residuals of all outputs."""
+    """Alignments, whose last axis is the sample, times its residual, or its residuals for all outputs."""
     return F * residuals if residuals.ndim == 1 else F[..., None] * residuals
 
 

@@ -1,4 +1,4 @@
-"""Random features and tangent features, and their kernels streamed over the features."""
+"""Random features and tangent features, with kernels that are summed over blocks of neurons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .activations import Activation, activation
 __all__ = ["RandomFeatures", "TangentFeatures"]
 
 _TILE = 1024  # neurons drawn at a time, each tile from a generator of its own
-_MOST = 16  # tiles in a block: float32 sums over more neurons lose digits, those of some libraries over few samples
+_MOST = 16  # tiles in a block: float32 sums over more neurons lose digits (in some libraries for few samples only)
 _PIECE = 2**17  # entries to which an activation is applied at a time
 _ROWS = 512  # of a kernel matrix computed at a time; of one that is symmetric, those up to the diagonal
 
@@ -32,7 +32,7 @@ def _apply(f: Activation, x: torch.Tensor) -> None:
 
 
 class _Features:
-    """Weights drawn tile by tile, and sums over the width that never hold more than one block of neurons."""
+    """Weights that are drawn tile by tile, and sums over the width with one block of neurons in memory at a time."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class _Features:
         return f"{type(self).__name__}({self.activation.name!r}, d={self.d}, k={self.k}, seed={self.seed})"
 
     def _normal(self, index: int) -> torch.Tensor:
-        """One tile of standard Gaussian numbers: a function of seed and index alone, whatever memory and dtype."""
+        """One tile of standard Gaussian numbers, which depends on seed and index only, not on memory or dtype."""
         sequence = np.random.SeedSequence([self.seed, index])
         if self.seed >= 2**32:  # of two words: in a list they would run together with the index
             sequence = np.random.SeedSequence(self.seed, spawn_key=(index,))
@@ -69,7 +69,7 @@ class _Features:
         return tile[: self.k - index * _TILE]
 
     def _tiles(self, indices: range) -> Iterator[torch.Tensor]:
-        """The weights of some tiles in order, shape (1024, d) but for the last; a CPU draws them ahead in threads."""
+        """The weights of some tiles in order, of shape (1024, d) except the last; on a CPU, threads draw them ahead."""
         scale = self.d**-0.5
         if self.draw_on.type != "cpu" or len(indices) == 1:
             yield from (self._normal(index).mul_(scale) for index in indices)
@@ -85,7 +85,7 @@ class _Features:
                 yield drawn.popleft().result().mul_(scale)
 
     def _blocks(self, rows: int, tiles: tuple[int, int] = (0, 1)) -> Iterator[torch.Tensor]:
-        """The weights in order, in blocks of whole tiles, shape (block, d), each in the memory of the one before."""
+        """The weights in order, in blocks of whole tiles, shape (block, d), each in the memory of the previous one."""
         rank, world = tiles
         indices = range(rank, -(-self.k // _TILE), world)
         fitting = int(self.memory / (_TILE * max(rows, self.d) * self.dtype.itemsize))
@@ -100,7 +100,7 @@ class _Features:
             yield buffer[:filled]
 
     def weights(self) -> torch.Tensor:
-        """The whole weight matrix, shape (k, d), entries N(0, 1/d). Takes memory k d: for small k."""
+        """The whole weight matrix, shape (k, d), with N(0, 1/d) entries. It needs memory for k d numbers."""
         tiles = list(self._tiles(range(-(-self.k // _TILE))))
         return torch.cat(tiles).to(device=self.device, dtype=self.dtype)
 
@@ -108,18 +108,19 @@ class _Features:
         return tensor(A, name, ndim=2, columns=self.d, device=self.device, dtype=self.dtype)
 
     def gram(self, A: Array, B: Array | None = None, *, tiles: tuple[int, int] = (0, 1)) -> Array:
-        """Inner products of features between the rows of `A` and the rows of `B`, never storing the features.
+        """Inner products of the features of the rows of `A` and `B`, without storing all features.
 
         Parameters
         ----------
         A : array or tensor, shape (n, d)
-            Samples, one a row.
+            Samples, one in each row.
         B : array or tensor, shape (m, d), optional
-            Other samples; default: `A` itself. Where they are the first rows of `A`, as in ``gram(vstack([Z, Q]), Z)``,
-            their features are computed once, and their products with each other by symmetry.
+            Other samples; default: `A` itself. If they are the first rows of `A`, as in ``gram(vstack([Z, Q]), Z)``,
+            their features are computed only once, and symmetry is used for their products with each other.
         tiles : (int, int)
-            ``(rank, world)``: only the part of the sum over the tiles rank, rank + world, ... of 1024 neurons each. The
-            parts of all ranks from 0 to world - 1 add up to the whole, to rounding, for workers that share the width.
+            ``(rank, world)``: compute only the part of the sum over the tiles rank, rank + world, ... of 1024 neurons
+            each. The parts of all ranks from 0 to world - 1 add up to the whole sum up to rounding, so that several
+            workers can divide the width among themselves.
 
         Returns
         -------
@@ -129,13 +130,13 @@ class _Features:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values; features or their products that are too large for `dtype`, or
-            where the activation is not defined; `tiles` that is not a rank below the number of workers, and that
-            number.
+            `A` or `B` has a wrong shape, is empty, or holds NaN or infinite values; features or their products overflow
+            `dtype`, or the activation is not defined where it is needed; `tiles` is not a pair of a rank and a larger
+            number of workers.
 
         Notes
         -----
-        Beside the result, of 8 n m bytes, a call takes about twice `memory`, or what one tile needs where that is more.
+        Besides the result, of 8 n m bytes, a call needs about twice `memory`, or what one tile needs if that is more.
         Processes of ``torch.distributed`` sum their parts in place:
         ``K = kernel.gram(A, tiles=(dist.get_rank(), dist.get_world_size())); dist.all_reduce(K)``, for `A` a tensor.
 
@@ -172,10 +173,10 @@ class _Features:
         return like(self._finite(total, a, b), A)
 
     def _weigh(self, products: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
-        """Multiply products of f, summed over the neurons, by what else is in the features, in place."""
+        """Multiply the sums over the neurons by the other factors of the features, in place."""
 
     def _finite(self, out: torch.Tensor, *samples: torch.Tensor) -> torch.Tensor:
-        """What was computed of samples, or a ``ValueError`` where it overflowed."""
+        """Return what was computed from samples, or raise a ``ValueError`` if it overflowed."""
         if torch.isfinite(torch.stack(torch.aminmax(out))).all():
             return out
         largest = max(float(x.abs().max()) for x in samples)
@@ -195,7 +196,7 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 
 
 def _mirror(square: torch.Tensor) -> None:
-    """Copy what is below the diagonal to above it, in place."""
+    """Copy the entries below the diagonal to those above it, in place."""
     for i in range(0, len(square), _ROWS):
         rows = square[i : i + _ROWS]
         square[:i, i : i + _ROWS] = rows[:, :i].T
@@ -204,35 +205,40 @@ def _mirror(square: torch.Tensor) -> None:
 
 
 class RandomFeatures(_Features):
-    r"""Random features :math:`\varphi(V z)`, V of shape (k, d) with independent N(0, 1/d) entries.
+    r"""Random features :math:`\phi(V z)`, where V has shape (k, d) and independent N(0, 1/d) entries.
 
     Parameters
     ----------
     act : str or Activation
-        The activation :math:`\varphi`.
+        The activation :math:`\phi`.
     d : int
         Dimension of a sample.
     k : int
         Number of features (the width).
     seed : int
-        Seed of the weights, below 2^63. The same seed gives the same weights for every memory and dtype, and the
-        first rows of a wider draw.
+        Seed of the weights, below 2^63. For one seed the weights do not depend on `memory` or `dtype`, and those of a
+        narrower layer are the first rows of those of a wider one.
     device : str or torch.device
         Where to compute.
     dtype : torch.dtype, numpy dtype or str
-        ``"float32"`` or ``"float64"``: in which precision to compute features and block products; the sum over blocks
-        is in float64.
+        ``"float32"`` or ``"float64"``: the precision in which features and the products of a block are computed. The
+        sum over blocks is computed in float64.
     draw_on : {"device", "cpu"}
-        Where to draw the weights. A GPU has a random stream of its own; ``"cpu"`` gives a GPU the CPU's weights, at
-        about a second per 10^8 of them and thread.
+        Where to draw the weights. The random numbers of a GPU differ from those of a CPU; with ``"cpu"`` the weights
+        are the same on both, which takes about one second per 10^8 weights and thread.
     memory : float
-        Bytes for the features of all samples in one block of neurons, and as many for the block's weights. A block has
-        from 1024 neurons, whatever the memory, to 16,384.
+        Largest number of bytes for the features of all samples in one block of neurons, and for the weights of the
+        block. A block has at least 1024 neurons, even if they need more memory, and at most 16,384.
 
     Raises
     ------
     ValueError
-        An unknown activation, a size below 1, a device that is not there, another dtype, a memory that is not above 0.
+        An unknown activation, a size below 1, a device that is not available, another dtype, or a memory that is not
+        positive.
+
+    Notes
+    -----
+    Rahimi and Recht (2007); chapter `random-features`.
 
     Examples
     --------
@@ -245,26 +251,26 @@ class RandomFeatures(_Features):
 
     @property
     def n_features(self) -> int:
-        """Number of features: the largest rank of a kernel matrix."""
+        """Number of features, an upper bound on the rank of a kernel matrix."""
         return self.k
 
     def features(self, A: Array) -> Array:
-        """The features themselves, shape (n, k), in `dtype` and of the kind of `A`. Takes memory n k: for small k."""
+        """The features of the rows of `A`, shape (n, k), in `dtype`, of the kind of `A`; all are held in memory."""
         a = self._rows(A, "A")
         return like(self._finite(torch.cat([self._f(a @ V.T) for V in self._blocks(len(a))], dim=1), a), A)
 
 
 class TangentFeatures(_Features):
-    r"""Tangent features :math:`z \otimes \varphi'(W z)`, W of shape (k, d) with independent N(0, 1/d) entries.
+    r"""Tangent features :math:`z \otimes \phi'(W z)`, where W has shape (k, d) and independent N(0, 1/d) entries.
 
-    They are the gradient of the two-layer network :math:`\sum_j a_j \varphi(w_j \cdot z)`, :math:`a_j = \pm 1`, in
-    its first layer, up to the signs of the output weights, which leave the kernel as it is. The kernel is
-    :math:`(A B^T) \circ (\varphi'(A W^T) \varphi'(B W^T)^T)`: the d k features are never formed.
+    They are the gradient of the two-layer network :math:`\sum_j a_j \phi(w_j \cdot z)`, :math:`a_j = \pm 1`, with
+    respect to its first layer, up to the signs of the output weights, which do not change the kernel. The kernel is
+    :math:`(A B^T) \circ (\phi'(A W^T) \phi'(B W^T)^T)`, so the d k features are never formed.
 
     Parameters
     ----------
     act : str or Activation
-        The activation :math:`\varphi`; its derivative is what enters.
+        The activation :math:`\phi`; only its derivative is used.
     d, k, seed, device, dtype, draw_on, memory
         As for `RandomFeatures`; k is the number of neurons.
 
@@ -272,6 +278,10 @@ class TangentFeatures(_Features):
     ------
     ValueError
         As for `RandomFeatures`, or the activation has no derivative.
+
+    Notes
+    -----
+    Jacot, Gabriel and Hongler (2018); chapter `tangent-kernel`.
 
     Examples
     --------
@@ -288,11 +298,11 @@ class TangentFeatures(_Features):
 
     @property
     def n_features(self) -> int:
-        """Number of features, d k: the largest rank of a kernel matrix."""
+        """Number of features, d k, an upper bound on the rank of a kernel matrix."""
         return self.d * self.k
 
     def features(self, A: Array) -> Array:
-        """The features themselves, shape (n, d k): entry i k + j is z_i times the slope of neuron j. For small d k."""
+        """The features of the rows of `A`, shape (n, d k): entry i k + j is coordinate i times slope j."""
         a = self._rows(A, "A")
         slopes = torch.cat([self._f(a @ W.T) for W in self._blocks(len(a))], dim=1)
         return like(self._finite((a[:, :, None] * slopes[:, None, :]).flatten(1), a), A)

@@ -1,4 +1,4 @@
-"""Spectral filters, and regression with one: early stopping, gradient methods, boosting, cut-off, ridge."""
+"""Spectral filters (early stopping, gradient methods, boosting, cut-off, ridge), and regression with a filter."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ __all__ = ["Filter", "FilteredSolve", "boosting", "cutoff", "descent", "flow", "
 
 @dataclass(frozen=True)
 class Filter:
-    r"""A function q on the spectrum of a kernel matrix, of the method that fits :math:`f(z) = k(z, Z)\, q(K)\, g`.
+    r"""A function q of the eigenvalues of a kernel matrix; it defines the fit :math:`f(z) = k(z, Z)\, q(K)\, g`.
 
     Attributes
     ----------
     name : str
-        What messages and legends call it.
+        Name for messages and legends.
     q : callable
-        :math:`q(s)` of an array of eigenvalues :math:`s \ge 0`.
+        The function :math:`q(s)` of an array of eigenvalues :math:`s \ge 0`.
     breaks : tuple of float
-        Where q jumps.
+        The eigenvalues at which q jumps.
+
+    Notes
+    -----
+    Chapter `filters`.
 
     Examples
     --------
@@ -56,7 +60,7 @@ class Filter:
 
 
 def filter_of(q: Any) -> Filter:
-    """A `Filter`, or any function of an array of eigenvalues as one."""
+    """Return a `Filter` as it is, and turn any other function of an array of eigenvalues into one."""
     if isinstance(q, Filter):
         return q
     if not callable(q):
@@ -70,7 +74,16 @@ def ridge(strength: float) -> Filter:
     Parameters
     ----------
     strength : float
-        :math:`\lambda \ge 0`; zero is interpolation.
+        :math:`\lambda \ge 0`; zero gives the interpolator.
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `strength` is negative or not finite.
 
     Examples
     --------
@@ -86,12 +99,26 @@ def _ridge(strength: float, s: np.ndarray) -> np.ndarray:
 
 
 def flow(time: float) -> Filter:
-    r"""Gradient flow from zero on half the sum of squared errors, stopped: :math:`q(s) = (1 - e^{-t s}) / s`.
+    r"""Gradient flow from zero on half the sum of squared errors, stopped at T: :math:`q(s) = (1 - e^{-T s}) / s`.
 
     Parameters
     ----------
     time : float
-        :math:`t > 0`.
+        The time :math:`T > 0`.
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `time` is not a positive number.
+
+    Examples
+    --------
+    >>> round(float(flow(2.0)(1.0)), 4)
+    0.8647
     """
     time = number(time, "time", above=0.0)
     return Filter(f"flow({time:g})", partial(_flow, time))
@@ -102,27 +129,55 @@ def _flow(time: float, s: np.ndarray) -> np.ndarray:
 
 
 def descent(steps: int, rate: float) -> Filter:
-    r"""Gradient descent from zero on half the sum of squared errors: :math:`q(s) = (1 - (1 - \eta s)^T) / s`.
+    r"""Gradient descent from zero on half the sum of squared errors: :math:`q(s) = (1 - (1 - \nu s)^j) / s`.
 
     Parameters
     ----------
     steps : int
-        T.
+        The number j of steps.
     rate : float
-        :math:`\eta`, below 2 over the largest eigenvalue, which is checked when the filter is applied.
+        The step size :math:`\nu`, below 2 over the largest eigenvalue, which is checked when the filter is applied.
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `steps` or `rate` is not positive.
+
+    Examples
+    --------
+    >>> float(descent(2, 0.5)(1.0))
+    0.75
     """
     return momentum(steps, rate, 0.0)
 
 
 def momentum(steps: int, rate: float, weight: float) -> Filter:
-    r"""Heavy-ball descent: each step is :math:`\eta` times the negative gradient plus `weight` times the last step.
+    r"""Heavy-ball descent: each step is :math:`\nu` times the negative gradient plus `weight` times the previous step.
 
     Parameters
     ----------
     steps, rate
-        As for `descent`; the rate is below 2 (1 + weight) over the largest eigenvalue.
+        As for `descent`; the rate must be below 2 (1 + weight) over the largest eigenvalue.
     weight : float
-        In [0, 1).
+        Weight of momentum, in [0, 1).
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `steps` or `rate` is not positive, or `weight` is out of range.
+
+    Examples
+    --------
+    >>> float(momentum(2, 0.5, 0.5)(1.0))
+    1.0
     """
     steps, rate = integer(steps, "steps", least=1), number(rate, "rate", above=0.0)
     weight = number(weight, "weight", least=0.0, below=1.0)
@@ -149,11 +204,25 @@ def boosting(rounds: int, rate: float, strength: float) -> Filter:
     Parameters
     ----------
     rounds : int
-        m.
+        The number j of rounds.
     rate : float
-        :math:`\nu`, in (0, 1].
+        The shrinkage :math:`\nu`, in (0, 1].
     strength : float
-        :math:`\lambda > 0` of the ridge regressions: :math:`q(s) = (1 - (1 - \nu s / (s + \lambda))^m) / s`.
+        The ridge :math:`\lambda > 0` of the regressions: :math:`q(s) = (1 - (1 - \nu s / (s + \lambda))^j) / s`.
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `rounds` or `strength` is not positive, or `rate` is out of range.
+
+    Examples
+    --------
+    >>> round(float(boosting(2, 1.0, 1.0)(1.0)), 4)
+    0.75
     """
     rounds = integer(rounds, "rounds", least=1)
     rate, strength = number(rate, "rate", above=0.0), number(strength, "strength", above=0.0)
@@ -169,12 +238,26 @@ def _boosting(rounds: int, rate: float, strength: float, s: np.ndarray) -> np.nd
 
 
 def cutoff(level: float) -> Filter:
-    """Principal component regression: 1 / s for eigenvalues from `level` on, zero below.
+    """Principal component regression: q(s) = 1 / s for eigenvalues s of at least `level`, and zero below.
 
     Parameters
     ----------
     level : float
-        Positive.
+        The level, positive.
+
+    Returns
+    -------
+    Filter
+
+    Raises
+    ------
+    ValueError
+        `level` is not a positive number.
+
+    Examples
+    --------
+    >>> cutoff(0.5)(np.array([0.25, 2.0]))
+    array([0. , 0.5])
     """
     level = number(level, "level", above=0.0)
     return Filter(f"cutoff({level:g})", partial(_cutoff, level), (level,))
@@ -185,7 +268,7 @@ def _cutoff(level: float, s: np.ndarray) -> np.ndarray:
 
 
 class FilteredSolve:
-    r"""Regression with a spectral filter, :math:`f(z) = k(z, Z)\, q(K)\, g`: what `Solve` is for a ridge.
+    r"""Regression with a spectral filter, :math:`f(z) = k(z, Z)\, q(K)\, g`; the counterpart of `Solve`.
 
     Parameters
     ----------
@@ -199,7 +282,7 @@ class FilteredSolve:
     Attributes
     ----------
     eigenvalues : ndarray, shape (n,)
-        Of K, rising.
+        Eigenvalues of `K` in increasing order.
     coefficients : tensor, shape (n,) or (n, outputs)
         :math:`q(K)\, g`.
 
@@ -212,8 +295,9 @@ class FilteredSolve:
 
     Notes
     -----
-    The alignment F(z, z_i) = [k(z, Z) q(K)]_i is the coefficient of label i in the output at z. What leaving a sample
-    out changes has no closed form but for a ridge, so there is no stability.
+    The alignment F(z, z_i) = [k(z, Z) q(K)]_i is the coefficient of label i in the prediction at z. The change of the
+    prediction when a sample is left out has a closed form for a ridge only, so stabilities are not available. See
+    chapter `filters`.
 
     Examples
     --------
@@ -242,7 +326,7 @@ class FilteredSolve:
         self.fit = Fit(self.g, self.coefficients, inverse, None)
 
     def filtered(self, filter: Any) -> FilteredSolve:
-        """The same samples and labels with another filter, from the same eigenvectors."""
+        """The same samples and labels with another filter, from the same eigenvectors; errors as for the class."""
         out = FilteredSolve.__new__(FilteredSolve)
         vars(out).update(vars(self))
         out._apply(filter)
@@ -259,7 +343,12 @@ class FilteredSolve:
         Returns
         -------
         Evaluation
-            ``.predictions``, ``.alignment``; of the rows of n queries, ``.own``.
+            With ``.predictions`` and ``.alignment``; for n queries also ``.own``.
+
+        Raises
+        ------
+        ValueError
+            `rows` does not have n columns, is empty, or holds NaN or infinite values.
         """
         found = tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device)
         return Evaluation(self.fit, found, same_rows, rows)

@@ -1,4 +1,4 @@
-"""Gradients of networks in their parameters, and their kernels: from the layers where these allow it, else streamed."""
+"""Gradients of networks with respect to their parameters, and the kernels that they define."""
 
 from __future__ import annotations
 
@@ -23,38 +23,40 @@ from ._layers import Calls, Layer, add_products, candidates, uses, watched
 __all__ = ["EmpiricalTangent"]
 
 Samples = dict[Any, torch.Tensor]
-"""What a model takes, with one row of each tensor for one sample: by position (0, 1, ...) or by keyword."""
+"""The arguments of a model, by position (0, 1, ...) or by keyword; each tensor has one row for each sample."""
 
 Piece = tuple[str, int, int]
 """Some rows of a parameter: its name, the first row, and the row after the last."""
 
-_BYTES = 16 * 2**20  # aim for what autograd saves of one batch
+_BYTES = 16 * 2**20  # target for what autograd saves for one batch
 _LOCKS: WeakKeyDictionary[nn.Module, Lock] = WeakKeyDictionary()  # of the models that are being differentiated
 
 
 class EmpiricalTangent:
-    r"""The gradient of a network's output in its parameters, at their present values: features of any network.
+    r"""The gradient of a network's output with respect to its parameters, at their current values, as features.
 
     Parameters
     ----------
     model : torch.nn.Module
-        From (n, d) to (n, outputs), in float32 or float64. Parameters that do not require a gradient are not
+        A map from (n, d) to (n, outputs), in float32 or float64. Parameters that do not require a gradient are not
         differentiated. The model is evaluated without dropout and with the running statistics of batch normalization,
-        so that the gradient of a sample does not depend on the others; its modules' modes are left as they were.
+        so that the gradient of a sample does not depend on the others; the modes of its modules are restored.
     output : int or callable
-        Which output, or a function from a sample's outputs, shape (outputs,), to a number (a tensor without axes).
+        Index of an output, or a function that maps the outputs of one sample, shape (outputs,), to a number (a tensor
+        without axes).
     inputs : callable, optional
-        From samples to what the model takes: a tensor, a tuple of tensors (positional arguments) or a dict of tensors
-        (keyword arguments), each with one row for each sample. A matrix of samples reaches it as a tensor in the
-        precision and on the device of the model; any other object, such as a list of texts, as it is.
+        Function from samples to the arguments of the model: a tensor, a tuple of tensors (positional arguments) or a
+        dict of tensors (keyword arguments), each with one row for each sample. A matrix of samples is passed to it as
+        a tensor in the precision and on the device of the model; any other object, such as a list of texts, unchanged.
     way : {"auto", "structured", "streamed"}
-        How `gram` treats linear layers, convolutions and embeddings, see Notes: ``"auto"`` by the cheaper way,
-        ``"structured"`` by products of Gram matrices alone, ``"streamed"`` as any other parameter.
+        How `gram` treats linear layers, convolutions and embeddings (see Notes): ``"auto"`` chooses the cheaper way
+        for each layer, ``"structured"`` always uses products of Gram matrices, and ``"streamed"`` treats them like all
+        other parameters.
     memory : float
-        Bytes for what is kept of all samples at a time: gradients in some of the parameters, inputs and derivatives of
-        some of the layers. More parameters come later.
+        Bytes for what is kept of all samples at a time: gradients with respect to some of the parameters, and inputs
+        and derivatives of some of the layers. The other parameters take further passes over the samples.
     batch : int, optional
-        Samples through the network at a time; default: as many as 16 MiB hold, but at least 8.
+        Number of samples that pass through the network at a time; default: as many as 16 MiB hold, but at least 8.
 
     Raises
     ------
@@ -64,17 +66,19 @@ class EmpiricalTangent:
 
     Notes
     -----
-    A linear layer that meets sample i at positions t (the tokens of a sequence, the patches of an image; one position
-    for vectors) with inputs :math:`a_{it}` has the gradient :math:`G_i = \sum_t \delta_{it} a_{it}^T`, where
-    :math:`\delta_{it}` is the derivative of the network in the layer's output. Its part of the kernel,
+    A linear layer that is applied to sample i at positions t (the tokens of a sequence, the patches of an image; one
+    position for vectors) with inputs :math:`a_{it}` has the gradient :math:`G_i = \sum_t \delta_{it} a_{it}^T`, where
+    :math:`\delta_{it}` is the derivative of the network with respect to the output of the layer. Its part of the
+    kernel,
 
     .. math:: \langle G_i, G_j \rangle = \sum_{t, s} (a_{it} \cdot a_{js}) (\delta_{it} \cdot \delta_{js}),
 
-    takes two small Gram matrices and no gradient. With many positions it is cheaper to form the :math:`G_i`. Both
-    need one pass over the samples for all layers. The gradients in other parameters are streamed: they are computed
-    sample by sample with `torch.func`, in the same pass as long as they fit into `memory`, and every further part of
-    them takes one more. `ways` tells which parameter goes which way. For a two-layer network differentiated in its
-    first layer the kernel is that of `TangentFeatures`.
+    requires two small Gram matrices and no gradient. With many positions it is cheaper to form the :math:`G_i`. Both
+    ways need one pass over the samples for as many layers as fit into `memory` together. The gradients with respect to
+    other parameters are streamed: they are computed sample by sample with `torch.func`, in the same pass as long as
+    they fit into `memory`, and every further part of them takes one more pass. `ways` returns the way of each
+    parameter. If a two-layer network is differentiated with respect to its first layer, the kernel is that of
+    `TangentFeatures`. Experiments: chapter `architectures`.
 
     Examples
     --------
@@ -113,7 +117,7 @@ class EmpiricalTangent:
         self._checked()
 
     def _checked(self) -> None:
-        """Refuse a model whose gradients cannot be computed, or depend on other samples."""
+        """Refuse a model whose gradients cannot be computed or depend on other samples."""
         for name, p in self.model.named_parameters():
             if is_lazy(p):
                 raise ValueError(f"model: parameter {name!r} has no shape yet: apply the model to a sample first")
@@ -129,31 +133,32 @@ class EmpiricalTangent:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the model's parameters: that of the gradients."""
+        """The coarsest precision among the parameters of the model."""
         floating = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
         return min(floating, key=lambda dtype: dtype.itemsize)
 
     @property
     def n_features(self) -> int:
-        """Number of parameters: the largest rank of a kernel matrix."""
+        """Number of differentiated parameters, an upper bound on the rank of a kernel matrix."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def features(self, A: Array) -> Array:
-        """The gradients themselves, shape (n, parameters), of the kind of `A`. Takes memory n times parameters."""
+        """The gradients at the rows of `A`, shape (n, n_features), of the kind of `A`; all are held in memory."""
         a = self._samples(A, "A")
         with self._evaluating():
             ((J, _),) = _Passes(self, a, way="streamed", most=self.n_features)
         return like(_finite(J), A)
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Inner products of gradients between the rows of `A` and the rows of `B`.
+        """Inner products of the gradients at the rows of `A` and `B`.
 
         Parameters
         ----------
         A : array or tensor, shape (n, d)
-            Samples, one a row; with `inputs`, whatever this function takes.
+            Samples, one in each row; with `inputs`, whatever this function takes.
         B : array or tensor, shape (m, d), optional
-            Other samples; default: `A` itself. Where they are the first rows of `A` they are differentiated once.
+            Other samples; default: `A` itself. If they are the first rows of `A`, their gradients are computed only
+            once.
 
         Returns
         -------
@@ -164,8 +169,9 @@ class EmpiricalTangent:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values, samples that the model does not take; an output that it does not
-            have; gradients that overflow or are NaN.
+            `A` or `B` has a wrong shape, is empty, holds NaN or infinite values, or is not accepted by the model; the
+            model does not have the chosen output, or draws random numbers in evaluation mode; gradients overflow or
+            are NaN.
         """
         a = self._samples(A, "A")
         b = a if B is None or B is A else self._samples(B, "B", beside=a)
@@ -185,12 +191,22 @@ class EmpiricalTangent:
     def ways(self, A: Array) -> dict[str, str]:
         """How `gram` would treat each parameter that is differentiated, for as many samples as `A` holds.
 
+        Parameters
+        ----------
+        A : array or tensor, shape (n, d)
+            Samples, as for `gram`.
+
         Returns
         -------
-        dict of str
-            For each parameter by name ``"product"``, of Gram matrices; ``"gradients"``, formed from the inputs and the
-            derivatives of a layer; or ``"streamed"``, as for parameters of other layers, parameters that are used in
-            more than one place, and layers of which one sample's inputs and derivatives do not fit into `memory`.
+        dict of str to str
+            The way of each parameter, by its name. ``"product"``: products of Gram matrices. ``"gradients"``: gradients
+            formed from the inputs and derivatives of the layer. ``"streamed"``: parameters of other layers, parameters
+            that are used in more than one place, and layers whose inputs and derivatives do not fit into `memory`.
+
+        Raises
+        ------
+        ValueError
+            As for `gram`.
         """
         a = self._samples(A, "A")
         with self._evaluating():
@@ -199,7 +215,7 @@ class EmpiricalTangent:
         return {name: found.get(name, "streamed") for name, p in self.model.named_parameters() if p.requires_grad}
 
     def _samples(self, A: Any, name: str, beside: Samples | None = None) -> Samples:
-        """What the model takes of some samples, and together with what it takes of others."""
+        """The arguments of the model for some samples, which must match those for others in `beside`."""
         self._checked()
         weights = next(self.model.parameters())
         if self.inputs is None or (isinstance(A, (np.ndarray, torch.Tensor)) and A.ndim == 2):
@@ -221,7 +237,7 @@ class EmpiricalTangent:
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """The model in evaluation mode, then each of its modules in the mode in which it was; one thread at a time."""
+        """Put the model in evaluation mode, and restore the mode of each of its modules; one thread at a time."""
         with _LOCKS.setdefault(self.model, Lock()), torch.inference_mode(False), torch.enable_grad():
             modes = [(module, module.training) for module in self.model.modules()]
             self.model.eval()
@@ -233,16 +249,16 @@ class EmpiricalTangent:
 
 
 class _Passes:
-    """The samples on their way through a network: once for each part of its parameters.
+    """Passes of the samples through a network, one for each part of its parameters.
 
     Parameters
     ----------
     tangent : EmpiricalTangent
     samples : dict of tensors
     way : str
-        ``"streamed"`` to take nothing from the layers; else as for `EmpiricalTangent`.
+        ``"streamed"`` to treat no layer separately; else as for `EmpiricalTangent`.
     most : int
-        Entries to keep for one sample.
+        Largest number of entries to keep for one sample.
     """
 
     def __init__(self, tangent: EmpiricalTangent, samples: Samples, *, way: str, most: int):
@@ -260,7 +276,7 @@ class _Passes:
         return functional_call(self.model, {**parameters, **self.buffers}, args, one)
 
     def _probe(self, tangent: EmpiricalTangent, way: str) -> None:
-        """Apply the network to the first sample: find its layers, what autograd saves, and the output that is asked."""
+        """Apply the network to the first sample to find its layers, what autograd saves, and the chosen output."""
         found = {} if way == "streamed" else candidates(self.model)
         shapes: dict[nn.Module, list[Any]] = {layer: [] for layer in found}
         given = dict(self.model.named_parameters())
@@ -297,7 +313,7 @@ class _Passes:
                 self.layers.append(layer)
 
     def _groups(self) -> Iterator[tuple[list[Piece], list[Layer]]]:
-        """Rows of parameters, and layers, of which at most `most` entries are kept for one sample where rows allow."""
+        """Groups of rows of parameters and of layers, with at most `most` entries for one sample if rows allow it."""
         pieces: list[Piece] = []
         layers: list[Layer] = []
         size = 0
@@ -325,7 +341,7 @@ class _Passes:
         yield pieces, layers
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, dict[Layer, Calls]]]:
-        """For each group: gradients in some parameters, shape (n, entries), and what is kept of other layers."""
+        """For each group, the gradients in some parameters, shape (n, entries), and what is kept of other layers."""
         for pieces, layers in self._groups():
             yield self._through(pieces, layers)
 
@@ -352,7 +368,7 @@ class _Passes:
             with watched(index, shift):
                 f = self._call(whole, sample)[0]
             if [len(found) for found in inputs] != [len(layer.calls) for layer in layers]:
-                raise ValueError("model applies its layers to some samples, and not to others: use way='streamed'")
+                raise ValueError("model applies its layers to some samples and not to others: use way='streamed'")
             return self.pick(f), inputs
 
         each = vmap(grad(value, argnums=(0, 1), has_aux=True), (None, None, 0))
@@ -403,7 +419,7 @@ def _count(samples: Samples) -> int:
 
 
 def _ordinary(t: torch.Tensor) -> torch.Tensor:
-    """What was made in inference mode, copied: some versions of torch take its gradients to be zero."""
+    """A copy of a tensor made in inference mode, whose gradients are zero in some versions of torch."""
     return t.clone() if t.is_inference() else t
 
 

@@ -1,4 +1,4 @@
-"""Normalized probabilists' Hermite polynomials and the Hermite coefficients of functions on the line."""
+"""Normalized probabilists' Hermite polynomials and the Hermite coefficients of functions on the real line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hermite_basis(u: Array, order: int) -> Array:
     Returns
     -------
     array or tensor, shape (order + 1, *u.shape)
-        The same kind as `u`.
+        Row l holds the values of :math:`h_l`; of the kind of `u`.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def hermite_basis(u: Array, order: int) -> Array:
 
 
 def _double(x: Array, name: str) -> Array:
-    """A tensor of floating-point numbers as it is, all else as a float64 array."""
+    """Floating-point numbers: a tensor stays a tensor, anything else becomes a float64 array."""
     x = points(x, name)
     return x if is_tensor(x) else x.astype(np.float64, copy=False)
 
@@ -63,7 +63,7 @@ def _double(x: Array, name: str) -> Array:
 def hermite_coefficients(
     f: Callable[[np.ndarray], Any], order: int, *, kinks: Iterable[float] | None = None
 ) -> np.ndarray:
-    r"""Hermite coefficients :math:`\mu_l = E[f(u) h_l(u)]`, u standard Gaussian, for l = 0, ..., order.
+    r"""Hermite coefficients :math:`\mu_l = E[f(u) h_l(u)]`, l = 0, ..., order, for standard Gaussian u.
 
     Parameters
     ----------
@@ -77,19 +77,21 @@ def hermite_coefficients(
     Returns
     -------
     ndarray, shape (order + 1,)
-        The coefficients, to about 1e-12 of the largest :math:`E|f h_l|`, for piecewise smooth `f`.
+        The coefficients. For piecewise smooth `f` the error is about 1e-12 times the largest :math:`E|f h_l|`.
 
     Raises
     ------
     ValueError
-        The integrals do not settle under refinement (an undeclared kink), `f` grows too fast for them, is not finite,
-        or does not act entry-wise.
+        The integrals do not converge under refinement, for instance because of an undeclared kink; `f` grows too fast,
+        is not finite or does not act entry-wise; `order` is not a nonnegative integer, or `kinks` is not a list of
+        finite numbers.
 
     Notes
     -----
-    Gauss-Legendre panels that shrink toward the kinks and end there, halved until nothing moves. They reach from -18
-    to 18, and farther for a function of fast growth, until the integrand at the ends is negligible. Gauss-Hermite
-    quadrature, the usual choice, is wrong in the third digit for ReLU with 100 nodes.
+    The integrals are computed by composite Gauss-Legendre quadrature. The panels end at the kinks, shrink toward them,
+    and are halved until the integrals no longer change. They cover [-18, 18], or a longer interval for a function of
+    fast growth, so that the integrand is negligible at the ends. For ReLU, Gauss-Hermite quadrature with 100 nodes,
+    the usual choice, is wrong in the third digit.
 
     Examples
     --------
@@ -105,11 +107,11 @@ def hermite_coefficients(
 
 
 def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[float] | None = None) -> float:
-    """Expectation E[f(u)], u standard Gaussian.
+    """Expectation E[f(u)] for standard Gaussian u.
 
     Parameters
     ----------
-    f : callable
+    f : Activation or callable
         A function of the line, applied entry-wise to an array.
     kinks : iterable of float, optional
         Where `f` or its derivatives jump. Default: ``f.kinks`` if there is such an attribute, else none.
@@ -117,7 +119,7 @@ def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[floa
     Returns
     -------
     float
-        The expectation, to about 1e-12 of E|f(u)|.
+        The expectation, with an error of about 1e-12 times E|f(u)|.
 
     Raises
     ------
@@ -171,12 +173,12 @@ def _list(mu: Any) -> list[float]:
 
 
 def dual_kernel(mu: Any, rho: Array) -> Array:
-    r"""The dual kernel :math:`\sum_l \mu_l^2 \rho^l = E[f(u) f(v)]`, (u, v) Gaussian with correlation rho.
+    r"""The dual kernel :math:`\sum_l \mu_l^2 \rho^l = E[f(u) f(v)]`, for standard Gaussian u, v of correlation rho.
 
     Parameters
     ----------
     mu : array, shape (L + 1,)
-        Hermite coefficients of f.
+        Hermite coefficients of f; coefficients of higher degrees count as zero.
     rho : array or tensor, any shape
         Correlations, in [-1, 1]; integers count as float64.
 
@@ -188,6 +190,10 @@ def dual_kernel(mu: Any, rho: Array) -> Array:
     ------
     ValueError
         `mu` is not a list of finite numbers, or `rho` does not hold real numbers.
+
+    Notes
+    -----
+    Proof: chapter `hermite`.
 
     Examples
     --------

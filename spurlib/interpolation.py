@@ -18,12 +18,11 @@ __all__ = ["Evaluation", "Interpolator", "Kernel", "SingularKernelError", "Solve
 
 
 class Kernel(Protocol):
-    """What `Interpolator` asks of a kernel, such as `RandomFeatures`.
+    """The interface that `Interpolator` requires of a kernel, such as `RandomFeatures`.
 
-    Three attributes are read where a kernel has them: ``d``, the dimension of a sample; ``n_features``, which bounds
-    the rank of its matrices; and ``dtype``, the precision in which they are computed (default: that of the matrix that
-    ``gram`` returns). The matrix is overwritten by the fit: a kernel that keeps it must return a copy, or a read-only
-    array.
+    Three attributes are used if a kernel has them: ``d``, the dimension of a sample; ``n_features``, which bounds the
+    rank of its matrices; and ``dtype``, the precision in which they are computed (default: that of the matrix that
+    ``gram`` returns). The fit overwrites the matrix: a kernel that keeps it must return a copy or a read-only array.
     """
 
     def gram(self, A: Array, B: Array, /) -> Array:
@@ -31,12 +30,12 @@ class Kernel(Protocol):
 
 
 class Solve:
-    r"""The interpolator of least norm, or the ridge regression, that a kernel matrix and labels define.
+    r"""The minimum-norm interpolator, or the ridge regression, that a kernel matrix and labels define.
 
     It holds no samples and no kernel: its methods take **kernel rows** k(Q, Z), shape (q, n), of queries Q with the
-    training samples Z, never the queries themselves (for these: `Interpolator`). One kernel matrix of a large training
-    set so serves all smaller ones, and one set of rows serves predictions and alignments. One inverse in float64
-    serves predictions, all alignments, all stabilities and all leave-one-out residuals.
+    training samples Z, not the queries themselves, which `Interpolator` takes. One kernel matrix of a large training
+    set can therefore be used for all smaller ones, and one set of rows for predictions and alignments. Predictions,
+    alignments, stabilities and leave-one-out residuals are all computed from one inverse in float64.
 
     Parameters
     ----------
@@ -47,14 +46,14 @@ class Solve:
     ridge : float
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
     dtype : torch.dtype, numpy dtype or str, optional
-        The precision in which `K` was computed, ``"float32"`` or ``"float64"``; default: that of `K`, and never a finer
-        one. Single precision makes the test for singularity stricter: a float64 matrix that was computed in float32,
-        such as those of features in float32, must be declared here.
+        The precision in which `K` was computed, ``"float32"`` or ``"float64"``. Default: that of `K`; a finer precision
+        is ignored. Single precision makes the test for singularity stricter, so the precision of a float64 matrix that
+        was computed in float32, for instance from features in float32, must be declared here.
     overwrite : bool
-        Whether `K`, if it is a float64 matrix that can be written to, may be used up, also by a fit that fails: the
-        inverse takes its place, and nothing else of its size is made. Default: copies are made.
+        Whether `K`, if it is a writable float64 matrix, may be overwritten, even by a fit that fails. It is replaced by
+        the inverse, and no other matrix of its size is made. Default: copies are made.
     progress : bool or callable
-        True prints the share of the work that is done; a callable is called with it, a number from 0 to 1.
+        True prints the fraction of the work that is done; a callable is called with it, a number from 0 to 1.
 
     Attributes
     ----------
@@ -69,25 +68,25 @@ class Solve:
     Raises
     ------
     ValueError
-        Wrong shapes, NaN or infinite values, an empty set, a label count that is not n, a negative ridge, a matrix that
-        is not symmetric, or one in half precision.
+        Wrong shapes, NaN or infinite values, an empty set, a number of labels other than n, a negative ridge, a matrix
+        that is not symmetric or is in half precision.
     SingularKernelError
-        At ridge 0: equal samples, samples without features, or samples whose features nearly depend on the others;
-        ``.rows`` names them. At any ridge: a matrix that is not positive semidefinite, where that shows. There is no
-        silent jitter: it would change the interpolator.
+        At ridge 0: equal samples, samples without features, or samples whose features are nearly linear combinations
+        of those of the others; ``.rows`` lists them. At any ridge: a matrix that is found not to be positive
+        semidefinite. Nothing is added to the diagonal silently, because this would change the interpolator.
 
     Notes
     -----
-    With :math:`M = (K + \lambda I)^{-1}` (block inversion, derived in chapter "interpolation"):
+    With :math:`M = (K + \lambda I)^{-1}` (proofs by block inversion: chapters `interpolation` and `stability`):
 
     - prediction :math:`f(z) = k(z, Z) M g`;
     - alignment :math:`F(z, z_i) = [k(z, Z) M]_i`;
-    - held-out residual :math:`g_i - f_{-i}(z_i) = [M g]_i / M_{ii}`;
+    - leave-one-out residual :math:`g_i - f_{-i}(z_i) = [M g]_i / M_{ii}`;
     - stability :math:`S_{z_i}(z) = f(z) - f_{-i}(z) = F(z, z_i) [M g]_i / M_{ii}`.
 
-    The fit takes n^3 multiplications and additions. Its matrices are M alone with `overwrite`; else M, the copy of K,
-    and the K that was given. Beside them it needs fewer than a thousand rows of n numbers. Only a matrix without
-    Cholesky factor takes more: its eigenvectors tell which samples are at fault.
+    The fit takes n^3 multiplications and additions. With `overwrite` the only matrix in memory is M; otherwise there
+    are M, the copy of K, and the given K. Besides these the fit needs fewer than a thousand rows of n numbers. Only a
+    matrix without a Cholesky factor needs more memory, for the eigenvectors that show which samples are at fault.
 
     Examples
     --------
@@ -137,8 +136,13 @@ class Solve:
         Returns
         -------
         Evaluation
-            ``.predictions``, ``.alignment``, ``.stability``; of the rows of n queries, ``.own`` and
+            With ``.predictions``, ``.alignment`` and ``.stability``; for n queries also ``.own`` and
             ``.own_stability``.
+
+        Raises
+        ------
+        ValueError
+            `rows` does not have n columns, is empty, or holds NaN or infinite values.
         """
         return Evaluation(
             self.fit, tensor(rows, "rows", ndim=2, columns=len(self.g), device=self.g.device), same_rows, rows
@@ -169,7 +173,7 @@ class Solve:
         Returns
         -------
         array or tensor, shape (q, n), the kind of `rows`
-            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For its diagonal alone, `at` is faster.
+            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For the diagonal alone, ``at(rows).own`` is faster.
         """
         return self.at(rows).alignment
 
@@ -203,9 +207,9 @@ class Solve:
 
 
 class Interpolator:
-    r"""The interpolator of least norm, or the ridge regression, that a kernel and a training set define.
+    r"""The minimum-norm interpolator, or the ridge regression, that a kernel and a training set define.
 
-    Its methods take queries, of which it computes the kernel rows; the algebra is that of `Solve`.
+    Its methods take queries and compute their kernel rows; the formulas are those of `Solve`.
 
     Parameters
     ----------
@@ -219,33 +223,33 @@ class Interpolator:
     ridge : float
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
     filter : Filter or callable, optional
-        A function of the eigenvalues of the kernel matrix, such as ``filters.flow(2.0)``, in the place of the ridge.
-        The fit then is `FilteredSolve`, by one eigendecomposition.
+        A function of the eigenvalues of the kernel matrix, such as ``filters.flow(2.0)``, instead of a ridge. The fit
+        is then a `FilteredSolve`, by one eigendecomposition.
     progress : bool or callable
-        As for `Solve`, of the fit that follows the kernel matrix.
+        As for `Solve`; it refers to the fit after the kernel matrix has been computed.
 
     Attributes
     ----------
     solve : Solve or FilteredSolve
-        What takes kernel rows in place of queries.
+        The fit, whose methods take kernel rows instead of queries.
     K : tensor, shape (n, n)
-        The kernel matrix, computed anew at each access: the fit overwrites it.
+        The kernel matrix, computed anew at each access because the fit overwrites it.
     g, ridge, coefficients
         As for `Solve`.
 
     Raises
     ------
     ValueError
-        As for `Solve`; samples of another dimension than the kernel's.
+        As for `Solve`; samples whose dimension is not that of the kernel; both a ridge and a filter.
     SingularKernelError
         As for `Solve`; more samples than features, at ridge 0.
 
     Notes
     -----
-    The kernel is asked for two matrices, k(Z, Z) and k(Q, Z), always with two arguments. The fit overwrites the first:
-    a kernel that keeps it must return a copy, or a read-only array. scikit-learn's ``WhiteKernel`` is zero between two
+    The kernel is called for two matrices, k(Z, Z) and k(Q, Z), always with two arguments. The fit overwrites the first:
+    a kernel that keeps it must return a copy or a read-only array. scikit-learn's ``WhiteKernel`` is zero between two
     sets, even equal ones: ``WhiteKernel()(Z)`` is the identity, ``WhiteKernel()(Z, Z)`` is zero. In a sum of kernels it
-    therefore has no effect here; its noise level is a `ridge`.
+    therefore has no effect here; pass its noise level as `ridge`.
 
     Examples
     --------
@@ -336,7 +340,7 @@ class Interpolator:
         Raises
         ------
         ValueError
-            This one was fitted without a filter; or a filter that is not finite on the spectrum.
+            This interpolator was fitted without a filter, or `filter` is not finite on the spectrum.
 
         Examples
         --------
@@ -384,7 +388,13 @@ class Interpolator:
         Returns
         -------
         Evaluation
-            ``.predictions``, ``.alignment``, ``.stability``; of n queries, ``.own`` and ``.own_stability``.
+            With ``.predictions``, ``.alignment`` and ``.stability``; for n queries also ``.own`` and
+            ``.own_stability``.
+
+        Raises
+        ------
+        ValueError
+            `Q` does not have d columns, is empty, or holds NaN or infinite values.
         """
         tensor(Q, "Q", ndim=2, columns=self._d)
         return Evaluation(self.solve.fit, Q if isinstance(Q, torch.Tensor) else np.asarray(Q), self._rows, Q)
@@ -414,7 +424,7 @@ class Interpolator:
         Returns
         -------
         array or tensor, shape (q, n), the kind of `Q`
-            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For F(z_i^s, z_i) alone, `at` is faster.
+            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For F(z_i^s, z_i) alone, ``at(Q).own`` is faster.
         """
         return self.at(Q).alignment
 

@@ -32,15 +32,17 @@ class InfiniteWidth:
     Parameters
     ----------
     act : str or Activation
-        The activation :math:`\varphi`; ``kind="ntk"`` asks for its derivative.
+        The activation :math:`\phi`; its derivative is needed for ``kind="ntk"``.
     kind : {"rf", "ntk"}
-        Features of the last hidden layer, whose limit is the NNGP kernel; or the gradient, whose limit is the neural
-        tangent kernel. At depth one the limits of `RandomFeatures` and of `TangentFeatures`.
+        ``"rf"``: the features are the last hidden layer, and the limit is the NNGP kernel. ``"ntk"``: the features are
+        the gradient, and the limit is the neural tangent kernel. At depth one these are the limits of `RandomFeatures`
+        and of `TangentFeatures`.
     depth : int
         Number L of hidden layers.
     layers : {"hidden", "all", "last"}
-        For ``kind="ntk"``: the layers whose weights are differentiated: the hidden ones, all (with the output layer),
-        or the last hidden one. At depth one the first and the last are the tangent features of the book.
+        For ``kind="ntk"``, the layers with respect to whose weights the gradient is taken: the hidden layers, all
+        layers (with the output layer), or the last hidden layer. At depth one ``"hidden"`` and ``"last"`` both give the
+        tangent features of the book.
     weight_variance, bias_variance : float
         :math:`\sigma_w^2 > 0` and :math:`\sigma_b^2 \ge 0` of the hidden layers. The output layer has weights of
         variance one and no bias.
@@ -48,37 +50,38 @@ class InfiniteWidth:
     Raises
     ------
     ValueError
-        An unknown activation, kind or choice of layers; a depth below 1; a variance out of range; tangent features of
-        an activation without derivative.
+        An unknown activation, kind or choice of layers; `layers` with ``kind="rf"``; a depth below 1; a variance out of
+        range; ``kind="ntk"`` with an activation without derivative.
 
     Notes
     -----
     With :math:`\Sigma^1(a, b) = \sigma_w^2\, a \cdot b / d + \sigma_b^2` and, for (u, v) Gaussian with the covariance
     that :math:`\Sigma^l` gives to a and b,
 
-    - :math:`\Sigma^{l+1} = \sigma_w^2\, E[\varphi(u) \varphi(v)] + \sigma_b^2`,
-      :math:`\dot\Sigma^l = E[\varphi'(u) \varphi'(v)]`,
+    - :math:`\Sigma^{l+1} = \sigma_w^2\, E[\phi(u) \phi(v)] + \sigma_b^2`,
+      :math:`\dot\Sigma^l = E[\phi'(u) \phi'(v)]`,
     - :math:`\Theta^1 = \Sigma^1`, :math:`\Theta^{l+1} = \Sigma^{l+1} + \sigma_w^2\, \Theta^l \dot\Sigma^l`,
 
-    the kernel is :math:`E[\varphi(u) \varphi(v)]` at l = L for ``"rf"``; for ``"ntk"`` it is
-    :math:`d\, \Theta^L \dot\Sigma^L`, with :math:`\Sigma^L` in the place of :math:`\Theta^L` for the last layer alone,
-    and with :math:`d\, E[\varphi(u) \varphi(v)]` added for all layers. The factor d is that of `TangentFeatures`, whose
-    weights have variance 1 / d. Biases are differentiated too (Lee et al. 2018, Jacot et al. 2018).
+    the kernel is :math:`E[\phi(u) \phi(v)]` at l = L for ``"rf"``. For ``"ntk"`` it is
+    :math:`d\, \Theta^L \dot\Sigma^L`, where :math:`\Theta^L` is replaced by :math:`\Sigma^L` for the last layer alone,
+    and :math:`d\, E[\phi(u) \phi(v)]` is added for all layers. The factor d is that of `TangentFeatures`, whose weights
+    have variance 1 / d. The gradient is also taken with respect to the biases. See Lee et al. (2018), Jacot et al.
+    (2018) and chapter `depth`.
 
     The expectations are :math:`E[f(s u) f(t v)]` with scales s and t and correlated standard Gaussian (u, v). They have
     closed forms for relu, leaky_relu, abs and step (Cho and Saul, 2009), for erf (Williams, 1997), and for sin and cos,
-    and are polynomials for sums of Hermite polynomials. Other activations go by the series
-    :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with :math:`\mu_l(s) = E[f(s u) h_l(u)]`, cut where what remains is below
-    1e-11 of the second moments, and by quadrature in the plane for pairs so nearly parallel that 512 terms do not
-    suffice: they take milliseconds each. Where a kernel is a function of the angle alone, as for samples of equal norms
-    and for homogeneous activations without bias, it is interpolated in the angle by Chebyshev polynomials, to 1e-12, if
-    that is less work.
+    and are polynomials for sums of Hermite polynomials. For other activations they are computed by the series
+    :math:`\sum_l \mu_l(s) \mu_l(t) \rho^l` with :math:`\mu_l(s) = E[f(s u) h_l(u)]`, truncated where the remainder is
+    below 1e-11 of the second moments. Pairs that are so nearly parallel that 512 terms do not suffice are computed by
+    quadrature in the plane, which takes milliseconds for each pair. If a kernel is a function of the angle alone, as
+    for samples of equal norms and for homogeneous activations without bias, it is interpolated in the angle by
+    Chebyshev polynomials, with an error of 1e-12, if that is less work.
 
-    The error is below 1e-8 of the root of the product of k(a, a) and k(b, b). Correlations do not tell angles of 1e-7
-    and less from each other: for rows so nearly parallel, but not parallel, the tangent kernel of an activation with
-    kinks is off by up to 1e-8 times the depth, and the deep kernel of one with jumps by more. Closed forms take any
-    scales s and t. Of the others, tanh serves nearly parallel pairs up to scales of 25, other pairs up to 200, and exp
-    all up to 12; what does not settle, or is beyond float64, is refused.
+    The error is below 1e-8 times the square root of k(a, a) k(b, b). Correlations in float64 do not resolve angles
+    below 1e-7: for rows that are so nearly parallel, but not parallel, the tangent kernel of an activation with kinks
+    has an error of up to 1e-8 times the depth, and the deep kernel of an activation with jumps a larger one. Closed
+    forms hold for all scales s and t. For tanh, nearly parallel pairs are possible up to scales of 25 and other pairs
+    up to 200; for exp, all pairs up to scales of 12. Integrals that do not converge, or exceed float64, are refused.
 
     Examples
     --------
@@ -120,12 +123,12 @@ class InfiniteWidth:
         return f"InfiniteWidth({self.activation.name!r}, kind={self.kind!r}{others})"
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Limit of ``gram(A, B) / k``.
+        """Kernel matrix of the rows of `A` with the rows of `B`: the limit of that of k features, divided by k.
 
         Parameters
         ----------
         A : array or tensor, shape (n, d)
-            Samples, one a row. The dimension d is read off here.
+            Samples, one in each row.
         B : array or tensor, shape (m, d), optional
             Other samples; default: `A` itself, which takes half the time.
 
@@ -137,9 +140,9 @@ class InfiniteWidth:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values; Gaussian integrals of the activation that do not exist or do not
-            settle, at the scale ``|a| / sqrt(d)`` of some row: a kink that is not declared, or rows much longer than
-            sqrt(d); a kernel beyond float64.
+            `A` or `B` has a wrong shape, is empty, or holds NaN or infinite values. Gaussian integrals of the
+            activation at the scale ``|a| / sqrt(d)`` of a row do not exist or do not converge, because a kink is not
+            declared or the row is much longer than sqrt(d). The kernel exceeds float64.
         """
         s, a, t, b, symmetric = _pairs(A, B)
         kernel = self._on_angles(s, t) or self._by_layers(s, t)
@@ -166,11 +169,11 @@ class InfiniteWidth:
                 rows.append((w * second_moments(act, p) + b).sqrt())
                 columns.append((w * second_moments(act, q) + b).sqrt())
 
-        own = closed_form(act) is not None and not b  # then parallel rows stay so
+        own = closed_form(act) is not None and not b  # then parallel rows stay parallel
         parallel, opposite = own and act.name in (*_HOMOGENEOUS, "step"), own and act.name == "abs"
 
         def kernel(i: slice, j: slice, rho: torch.Tensor) -> torch.Tensor:
-            equal = (rho.abs() if opposite else rho) == 1  # and they stay equal: rounding is not to turn them
+            equal = (rho.abs() if opposite else rho) == 1  # rounding must not change these correlations
             if not parallel:
                 equal &= s[i, None] == t[j]
             equal |= (s[i, None] == 0) & (t[j] == 0)
@@ -192,7 +195,7 @@ class InfiniteWidth:
         return kernel
 
     def _on_angles(self, s: torch.Tensor, t: torch.Tensor) -> Expectation | None:
-        """The same, interpolated in the angle, where it is a function of this alone and that is less work."""
+        """The same, interpolated in the angle; None if it depends on more than the angle, or if this is more work."""
         if len(s) * len(t) <= _FEW:
             return None
         if self.depth == 1 and (closed_form(self.activation) or self.activation.polynomial is not None):
@@ -273,7 +276,7 @@ def _polar(x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inner products of unit vectors; those of nearly parallel ones from their distance, which rounding spares."""
+    """Inner products of unit vectors; for nearly parallel ones from their distance, which is more accurate."""
     rho = a @ b.T
     for i, j in zip(*(p.split(_TILE) for p in (rho.abs() > 1 - 1e-6).nonzero(as_tuple=True)), strict=True):
         sign = rho[i, j].sign()
@@ -283,16 +286,16 @@ def _correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class KernelNumbers:
-    r"""What the feature alignment depends on, of a kernel :math:`\kappa(z \cdot z' / d)` on the sphere.
+    r"""The numbers of a kernel :math:`\kappa(z \cdot z' / d)` on the sphere on which the feature alignment depends.
 
     Attributes
     ----------
     a0, a1 : float
         :math:`\kappa(0)` and :math:`\kappa'(0)`.
     c : float
-        :math:`\kappa(1) - a_0 - a_1`, the energy of the degrees from two on.
+        :math:`\kappa(1) - a_0 - a_1`, the energy in degrees at least two.
     c_alpha : float or ndarray
-        :math:`\kappa(\alpha) - a_0 - a_1 \alpha`, of the shape of alpha.
+        :math:`\kappa(\alpha) - a_0 - a_1 \alpha`, with the shape of alpha.
     a2 : float
         :math:`\kappa''(0) / 2`.
     """
@@ -310,25 +313,28 @@ class InnerProductKernel:
     Parameters
     ----------
     kappa : callable
-        :math:`\kappa`, of an array of numbers in [-1, 1] (entry-wise, any shape), such as
-        ``lambda rho: np.exp(rho - 1)``. With :math:`\kappa(\rho) = \sum_l a_l \rho^l`, all :math:`a_l \ge 0`.
+        The function :math:`\kappa`, applied entry-wise to an array of any shape with entries in [-1, 1], such as
+        ``lambda rho: np.exp(rho - 1)``. All coefficients of :math:`\kappa(\rho) = \sum_l a_l \rho^l` must be
+        nonnegative.
     name : str, optional
-        What messages call it. Default: the name of the function.
+        Name for messages. Default: the name of the function.
 
     Raises
     ------
     ValueError
-        `kappa` is not finite on [-1, 1], is not entry-wise, has no power series about 0 that converges for
-        :math:`|\rho| < 1`, or has a negative coefficient among the first thirteen: then it is not positive definite on
-        spheres of every dimension (Schoenberg, 1942). Not found here are negative coefficients of higher degrees, and
-        small ones: below 1e-11 :math:`\kappa(1)` at degree two, 1e-3 :math:`\kappa(1)` at degree twelve.
+        `kappa` is not finite on [-1, 1], does not act entry-wise, has no power series about 0 that converges for
+        :math:`|\rho| < 1`, or has a negative coefficient among the first thirteen. In the last case it is not positive
+        definite on the spheres of all dimensions (Schoenberg, 1942). Negative coefficients of higher degrees are not
+        detected, nor are small ones, below 1e-11 :math:`\kappa(1)` at degree two and 1e-3 :math:`\kappa(1)` at degree
+        twelve.
 
     Notes
     -----
-    Samples on the sphere :math:`|z| = \sqrt d` have inner products in [-1, 1]. Others are taken as far as `kappa` is
-    defined. The power series is found by interpolation in the Chebyshev points of [-1/2, 1/2], where it converges like
-    :math:`3.7^{-m}`, and of shorter intervals, which serve narrow kernels. This asks that :math:`\kappa` is analytic in
-    the unit disc, as a sum with nonnegative coefficients and a finite value at 1 is, smooth at 1 or not.
+    Samples on the sphere :math:`\|z\| = \sqrt d` have inner products, divided by d, in [-1, 1]. Other samples are
+    accepted if `kappa` is defined at their inner products. The power series is found by interpolation at the Chebyshev
+    points of [-1/2, 1/2], with an error like :math:`3.7^{-m}` for m points, and of shorter intervals for narrow
+    kernels. This requires that :math:`\kappa` is analytic in the unit disc, as is every power series with nonnegative
+    coefficients and a finite value at 1, whether or not it is smooth at 1. See chapter `any-kernel`.
 
     Examples
     --------
@@ -354,12 +360,12 @@ class InnerProductKernel:
 
     @classmethod
     def of(cls, kernel: Any, d: int) -> InnerProductKernel:
-        """What a kernel is on the sphere of radius sqrt(d) in d dimensions.
+        """The inner-product kernel that equals a given kernel on the sphere of radius sqrt(d) in d dimensions.
 
         Parameters
         ----------
         kernel : object with ``gram(A, B)``, or callable (A, B) -> matrix
-            `InfiniteWidth`, or a kernel of scikit-learn such as ``RBF`` or ``Matern``.
+            For instance `InfiniteWidth`, or a kernel of scikit-learn such as ``RBF`` or ``Matern``.
         d : int
             Number of coordinates, at least 3.
 
@@ -371,8 +377,8 @@ class InnerProductKernel:
         Raises
         ------
         ValueError
-            `kernel` gives different values for pairs of one inner product, so it is not a function of this; or as for
-            `InnerProductKernel`.
+            `kernel` has different values at pairs with the same inner product; `kernel` has no ``gram`` and is not
+            callable; `d` is below 3; or as for `InnerProductKernel`.
 
         Examples
         --------
@@ -387,7 +393,7 @@ class InnerProductKernel:
         gram = gram if callable(gram) else kernel
         if isinstance(kernel, type) or not callable(gram):
             raise ValueError(f"kernel must have a method gram(A, B), or be callable, got {type(kernel).__name__}")
-        if isinstance(kernel, InfiniteWidth):  # of d it knows the factor of tangent features only: few coordinates do
+        if isinstance(kernel, InfiniteWidth):  # depends on d only by the factor of tangent features: d = 3 suffices
             factor = d / 3 if kernel.kind == "ntk" else 1.0
             return cls(_OnSphere(gram, 3, factor), name=str(kernel))
         return cls(_OnSphere(gram, d), name=getattr(kernel, "name", None) or str(kernel))
@@ -398,7 +404,7 @@ class InnerProductKernel:
         Parameters
         ----------
         A : array or tensor, shape (n, d)
-            Samples, one a row; their inner products are divided by d.
+            Samples, one in each row; their inner products are divided by d.
         B : array or tensor, shape (m, d), optional
             Other samples; default: `A` itself, which takes half the time.
 
@@ -410,8 +416,8 @@ class InnerProductKernel:
         Raises
         ------
         ValueError
-            Wrong shape, empty, NaN or infinite values; samples so long that `kappa` is not defined at their inner
-            products.
+            `A` or `B` has a wrong shape, is empty, or holds NaN or infinite values; samples are so long that `kappa` is
+            not defined at their inner products.
         """
         s, a, t, b, symmetric = _pairs(A, B)
         out = a.new_empty(len(a), len(b))
@@ -443,7 +449,7 @@ class InnerProductKernel:
         return out.astype(np.float64)
 
     def _power_series(self) -> np.ndarray:
-        """The coefficients a_0, ..., a_12, checked; those that are rounding are zero."""
+        """The coefficients a_0, ..., a_12, checked; those that are rounding errors are set to zero."""
         x = chebyshev.chebpts1(48)
         values, ends = self(x / 2), self(np.array([-1.0, 1.0]))
         if not (np.isfinite(values).all() and np.isfinite(ends).all()):
@@ -468,20 +474,22 @@ class InnerProductKernel:
         negative = np.flatnonzero(a < -np.maximum(rounding, beyond))
         if len(negative) or abs(ends[0]) > ends[1] * (1 + 1e-9):
             why = (
-                f"that of degree {negative[0]} is {a[negative[0]]:.4g}" if len(negative) else "then kappa(1) is largest"
+                f"but that of degree {negative[0]} is {a[negative[0]]:.4g}"
+                if len(negative)
+                else "so that |kappa(-1)| is at most kappa(1)"
             )
             raise ValueError(
                 f"kappa {self.name!r} is not positive definite on every sphere: its power series must have nonnegative "
-                f"coefficients, and {why}"
+                f"coefficients, {why}"
             )
         return np.where(a > rounding, a, 0.0)
 
     def _interpolated(
         self, x: np.ndarray, radius: float, top: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Coefficients by the Chebyshev points of [-radius, radius], their rounding, and what the cut may hide.
+        """Coefficients from the Chebyshev points of [-radius, radius], their rounding errors and truncation errors.
 
-        None where the interpolation does not settle there.
+        None if the interpolation does not converge there.
         """
         values = self(radius * x)
         size, c = float(np.abs(values).max()), chebyshev.chebfit(x, values, 47)
@@ -500,7 +508,7 @@ class InnerProductKernel:
 
     @property
     def degree(self) -> int | None:
-        """The degree of a kernel that is a polynomial of degree at most 12, to 1e-9 of kappa(1); None of others."""
+        """The degree of a kernel that is a polynomial of degree at most 12, up to 1e-9 kappa(1); None for others."""
         total, one = float(self._series.sum()), float(self(np.ones(1))[0])
         return int(self._series.nonzero()[0].max()) if abs(one - total) <= 1e-9 * one else None
 
@@ -510,17 +518,16 @@ class InnerProductKernel:
         Parameters
         ----------
         alpha : float or array
-            Share of the spurious coordinates, in (0, 1).
+            Fraction of spurious coordinates, in (0, 1).
 
         Returns
         -------
         KernelNumbers
-            ``a0``, ``a1``, ``c``, ``c_alpha``, and ``a2``; see there.
 
         Raises
         ------
         ValueError
-            alpha out of range.
+            `alpha` is out of range.
         """
         at = numbers(alpha, "alpha", above=0.0, below=1.0)
         a0, a1, a2 = (float(value) for value in self._series[:3])
@@ -543,7 +550,7 @@ def _of_degree() -> np.ndarray:
 
 @dataclass(frozen=True)
 class _OnSphere:
-    """A kernel as a function of the inner product of two samples of the sphere, divided by d."""
+    """A kernel as a function of the inner product, divided by d, of two samples on the sphere."""
 
     gram: Callable[[np.ndarray, np.ndarray], Any]
     d: int

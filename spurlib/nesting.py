@@ -17,7 +17,7 @@ _BLOCK = 256  # rows of the inverse factor that are multiplied at a time
 
 
 def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any = None) -> Nested:
-    r"""Fit the first n of N samples for every n = 1, ..., N, from one Cholesky factor.
+    r"""Fit the first n of N samples for every n = 1, ..., N with one Cholesky factor.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
     Raises
     ------
     ValueError, SingularKernelError
-        As for `Solve`. A sample that depends on others of the largest training set is refused; in a smaller one it
-        would be farther from their span.
+        As for `Solve`. A sample is refused if its features lie in the span of those of the others in the largest
+        training set, even if they do not in smaller ones.
 
     Notes
     -----
@@ -61,19 +61,19 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
     :math:`L L^\top` is :math:`L_n L_n^\top`, so :math:`A_n = L_n L_n^\top`. The inverse R is lower triangular too, and
     the leading block of :math:`R L = I` gives :math:`R_n = L_n^{-1}` for its leading block. Hence
     :math:`A_n^{-1} = R_n^\top R_n`. The first n entries of b are :math:`R_n k_{1:n}`, since row m of R ends at its
-    diagonal, and those of y are :math:`R_n g_{1:n}`. So
+    diagonal entry, and those of y are :math:`R_n g_{1:n}`. So
     :math:`f_n(z) = k_{1:n}^\top A_n^{-1} g_{1:n} = (R_n k_{1:n})^\top (R_n g_{1:n})`, and
     :math:`F_n(z, z_i) = (A_n^{-1} k_{1:n})_i = (R_n^\top R_n k_{1:n})_i`; these and the entries of :math:`R_n^\top R_n`
     and :math:`R_n^\top R_n g_{1:n}` are the four sums. ∎
 
-    So the N sizes take four cumulative sums over the rows of b y, b R, R R and R y. The factor and R take about N^3
-    multiplications and additions, the queries q N^2 / 2, and each field a number of operations that is proportional to
-    its size.
+    All N sizes therefore require only four cumulative sums, of the products b y, b R, R R and R y. The factor and R
+    take about N^3 multiplications and additions, the queries q N^2 / 2, and each field a number of operations that is
+    proportional to its size.
 
     Memory, in float64 numbers: N^2 for R and N q for the queries are kept, and N^2 more are needed while the factor is
-    inverted. Each field is computed when it is first read, and kept: N q for ``prediction``, N^2 each for
-    ``alignment``, ``residual`` and ``stability`` (times the outputs), and N^2 more while one of the last two is made.
-    ``mean_alignment`` needs no array of such a size.
+    inverted. Each field is computed when it is first read, and kept: N q numbers for ``prediction``, N^2 for each of
+    ``alignment``, ``residual`` and ``stability`` (times the number of outputs, except for ``alignment``), and N^2 more
+    while one of the last two is computed. ``mean_alignment`` keeps N numbers, and takes N^2 while it is computed.
 
     Examples
     --------
@@ -102,9 +102,10 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
 
 
 class Nested:
-    """What `nested` returns: predictions, alignments, residuals and stabilities for every size of the training set.
+    """The result of `nested`: predictions, alignments, residuals and stabilities for every size of the training set.
 
-    Row n - 1 belongs to the first n samples. All are of the kind of the kernel rows of the queries.
+    Row n - 1 of each array belongs to the first n samples. All arrays are of the kind of the kernel rows of the
+    queries.
     """
 
     def __init__(self, R: torch.Tensor, y: torch.Tensor, queries: torch.Tensor, kind: Array):
@@ -115,7 +116,7 @@ class Nested:
             torch.mm(R[start:end, :end], queries[:, :end].T, out=self._B[start:end])
 
     def at(self, K_query: Array) -> Nested:
-        """The same fits at other queries, given by their kernel rows k(Q, Z), shape (q, N)."""
+        """The same fits at other queries, given by their kernel rows k(Q, Z), shape (q, N); errors as for `nested`."""
         queries = tensor(K_query, "K_query", ndim=2, columns=len(self._R), device=self._R.device)
         return Nested(self._R, self._y, queries, K_query)
 
@@ -131,7 +132,7 @@ class Nested:
 
     @cached_property
     def prediction(self) -> Array:
-        """Predictions at the queries, shape (N, q), or (N, q, outputs) of labels with columns."""
+        """Predictions at the queries, shape (N, q), or (N, q, outputs) for labels with several columns."""
         return like(_products(self._B, self._y).cumsum_(0), self._kind)
 
     @cached_property
@@ -141,12 +142,12 @@ class Nested:
 
     @cached_property
     def alignment(self) -> Array:
-        """Alignments F(q_i, z_i) of query i with sample i < n, shape (N, N), NaN beyond; a ``ValueError`` if q != N."""
+        """Alignments F(q_i, z_i) of query i with sample i, shape (N, N); NaN for i >= n; ``ValueError`` if q != N."""
         return like(self._alignment, self._kind)
 
     @cached_property
     def mean_alignment(self) -> Array:
-        """Mean alignment of the first n queries with their samples, shape (N,); a ``ValueError`` if q != N."""
+        """Mean of F(q_i, z_i) over the first n samples, shape (N,); ``ValueError`` if q != N."""
         sizes = torch.arange(1, len(self._R) + 1, device=self._R.device)
         return like(self._paired.sum(1).cumsum_(0) / sizes, self._kind)
 
@@ -158,19 +159,19 @@ class Nested:
 
     @cached_property
     def residual(self) -> Array:
-        """Leave-one-out residuals g_i - f_{-i}(z_i) of sample i < n, shape (N, N[, outputs]), NaN beyond."""
+        """Leave-one-out residuals g_i - f_{-i}(z_i), shape (N, N[, outputs]); NaN for i >= n."""
         return like(self._residual, self._kind)
 
     @cached_property
     def stability(self) -> Array:
-        """Changes f(q_i) - f_{-i}(q_i) when sample i < n is left out of the first n, shape (N, N[, outputs]).
+        """Changes f(q_i) - f_{-i}(q_i) when sample i is left out of the first n, shape (N, N[, outputs]).
 
-        NaN beyond; a ``ValueError`` if q != N.
+        NaN for i >= n; ``ValueError`` if q != N.
         """
         F = self._alignment
         return like(F.view(*F.shape, *[1] * (self._y.ndim - 1)) * self._residual, self._kind)
 
 
 def _products(rows: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Each row times its number in `y`, or its numbers of all outputs, in a last axis."""
+    """Each row times its entry of `y`, or, along a last axis, its entries for all outputs."""
     return rows * y[:, None] if y.ndim == 1 else rows[:, :, None] * y[:, None, :]

@@ -1,7 +1,8 @@
-"""Differentially private kernel regression: full-batch gradient descent, clipped and noised, and its accounting.
+"""Differentially private kernel regression: full-batch gradient descent with clipping and noise, and its accounting.
 
-Adjacency is replacement: two data sets are neighbors when they have equally many samples and differ in one. A clipped
-gradient has norm at most the clip, so the sum over samples moves by at most twice the clip: this is its sensitivity.
+Two data sets are neighbors if they have the same number of samples and differ in one of them (replacement). The norm of
+a clipped gradient is at most the clipping norm, so the sum of the clipped gradients of two neighbors differs by at most
+twice the clipping norm, its sensitivity.
 """
 
 from __future__ import annotations
@@ -34,26 +35,27 @@ def gdp_mu(noise: Any, steps: Any) -> Any:
     Parameters
     ----------
     noise : float or array
-        Standard deviation of the noise added to the sum of the clipped gradients, over the clip (the noise multiplier).
-        Zero: no privacy.
+        Noise multiplier: standard deviation of the noise that is added to the sum of the clipped gradients, over the
+        clipping norm. Zero means no privacy.
     steps : int or array
         Number of steps.
 
     Returns
     -------
     float or ndarray
-        ``mu = 2 sqrt(steps) / noise``: telling neighboring data sets apart from the model, and from all steps on the
-        way, is at least as hard as telling N(0, 1) from N(mu, 1).
+        ``mu = 2 sqrt(steps) / noise``: to distinguish neighboring data sets by the model and all its iterates is at
+        least as hard as to distinguish N(0, 1) from N(mu, 1). The result is infinite without noise.
 
     Raises
     ------
     ValueError
-        Negative noise, or fewer than one step.
+        `noise` is negative, or `steps` is not an integer of at least one.
 
     Notes
     -----
-    One step is a Gaussian mechanism of sensitivity 2 clip: (2 / noise)-GDP. Adaptive compositions add the squares:
-    Dong, Roth and Su (2022), Theorem 2.7 and Corollary 3.3. Under addition or removal of one sample it is half of this.
+    One step is a Gaussian mechanism whose sensitivity is twice the clipping norm, hence (2 / noise)-GDP, and the
+    squares add up under adaptive composition: Dong, Roth and Su (2022), Theorem 2.7 and Corollary 3.3 in the numbering
+    of the preprint. Under addition or removal of one sample, mu is half as large.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
     Parameters
     ----------
     mu : float or array
-        Privacy, positive; infinite: no privacy, and no noise.
+        Budget, positive; an infinite one means no privacy, and no noise.
     steps : int or array
         Number of steps.
 
@@ -83,7 +85,7 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
     Raises
     ------
     ValueError
-        mu that is not positive, or fewer than one step.
+        `mu` is not positive, or `steps` is not an integer of at least one.
 
     Examples
     --------
@@ -99,23 +101,24 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     Parameters
     ----------
     epsilon : float or array
-        Zero or positive. An infinite one promises nothing, so that delta is zero.
+        Zero or positive. An infinite one guarantees nothing, and delta is zero.
     mu : float or array
-        Privacy, positive; infinite: no privacy, and delta is one for every finite epsilon.
+        Budget, positive; for an infinite one there is no privacy, and delta is one for every finite epsilon.
 
     Returns
     -------
     float or ndarray
-        :math:`\Phi(a) - e^\epsilon \Phi(a - \mu)` with :math:`a = \mu / 2 - \epsilon / \mu`.
+        :math:`\mathrm{cdf}(a) - e^\epsilon\, \mathrm{cdf}(a - \mu)` with :math:`a = \mu / 2 - \epsilon / \mu` and
+        the standard normal distribution function :math:`\mathrm{cdf}`.
 
     Raises
     ------
     ValueError
-        epsilon negative, or mu not positive.
+        `epsilon` is negative, or `mu` is not positive.
 
     Notes
     -----
-    Dong, Roth and Su (2022), Corollary 2.13. The same adjacency as `mu`.
+    Dong, Roth and Su (2022), Corollary 2.13 in the numbering of the preprint. Neighbors are those of `mu`.
 
     Examples
     --------
@@ -126,7 +129,7 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         a, b = -e / m + m / 2, -e / m - m / 2
         high, low = log_ndtr(a), e + log_ndtr(b)
-        # where both terms of `low` are large it is the difference of their squares: b^2 / 2 - e = a^2 / 2
+        # the two terms of `low` cancel if they are large: exp(-b^2 / 2) is factored out, and b^2 / 2 - e = a^2 / 2
         low = np.where(b < -1e3, np.log(erfcx(-b / math.sqrt(2)) / 2) - a**2 / 2, low)
         delta = np.exp(high) * -np.expm1(np.minimum(low - high, 0.0))
     return plain(np.where(np.isinf(e) | np.isneginf(high), 0.0, delta))
@@ -138,19 +141,24 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
     Parameters
     ----------
     mu : float or array
-        Privacy, positive; infinite: no privacy.
+        Budget, positive; an infinite one means no privacy.
     delta : float or array
-        In (0, 1).
+        A number in (0, 1).
 
     Returns
     -------
     float or ndarray
-        The root of `gdp_delta` in epsilon; zero where ``delta`` is reached without any, infinite without privacy.
+        The epsilon at which `gdp_delta` equals `delta`; zero if `gdp_delta` is at most `delta` at epsilon zero, and
+        infinite if `mu` is.
 
     Raises
     ------
     ValueError
-        mu not positive, or delta outside of (0, 1).
+        `mu` is not positive, or `delta` is outside (0, 1).
+
+    Notes
+    -----
+    See `gdp_delta`.
 
     Examples
     --------
@@ -162,13 +170,13 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
     )
 
     with np.errstate(over="ignore", invalid="ignore"):
-        # but for a relative 1 / mu^2, delta = Phi(mu / 2 - epsilon / mu) where mu is large; infinite at mu = inf
+        # for large mu, up to a relative 1 / mu^2, delta = cdf(mu / 2 - epsilon / mu); infinite at mu = inf
         found = m * (m / 2 - ndtri(d))
         found = np.where(gdp_delta(0.0, m) <= d, 0.0, found)
     some = (found > 0) & (m <= 1e8)
     one, small = m[some], d[some]
     if one.size:
-        high = one**2 / 2 + one * np.sqrt(2 * np.log(1 / small)) + 1  # delta <= Phi(-eps / mu + mu / 2) there
+        high = one**2 / 2 + one * np.sqrt(2 * np.log(1 / small)) + 1  # delta <= cdf(-eps / mu + mu / 2) there
 
         def above(epsilon: np.ndarray, one: np.ndarray, small: np.ndarray) -> np.ndarray:
             return np.asarray(np.log(np.maximum(gdp_delta(epsilon, one), 1e-320)) - np.log(small))
@@ -178,26 +186,27 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
 
 
 def reading_bound(mu: Any) -> Any:
-    """The most that anybody can read of a balanced label from a mu-GDP model: the normal distribution at mu / 2.
+    """Upper bound on the accuracy of label inference from a mu-GDP model, for balanced labels.
 
     Parameters
     ----------
     mu : float or array
-        Privacy under replacement of one sample, positive or infinite.
+        Budget under replacement of one sample, positive or infinite.
 
     Returns
     -------
     float or ndarray
-        The largest accuracy of a guess of a training label from the model and the spurious query.
+        The standard normal distribution function at mu / 2. It bounds the accuracy of every guess of a training label
+        from the model, the spurious query and all other samples.
 
     Raises
     ------
     ValueError
-        mu not positive.
+        `mu` is not positive.
 
     Notes
     -----
-    Theorem and proof: chapter `privacy`.
+    The assumptions, the theorem and its proof are in chapter `privacy`.
 
     Examples
     --------
@@ -209,16 +218,16 @@ def reading_bound(mu: Any) -> Any:
 
 @dataclass(frozen=True)
 class PrivateRun:
-    """What `private_regression` returns.
+    """The result of `private_regression`.
 
     Attributes
     ----------
-    outputs : ndarray, (draws, m)
-        Outputs at all points of the kernel matrix, the n training samples first, after the last step.
-    clipped : ndarray, (steps,)
-        Share of the samples whose gradient was clipped, on average over the draws.
+    outputs : ndarray, shape (draws, m)
+        Predictions after the last step at all points of the kernel matrix, the n training samples first.
+    clipped : ndarray, shape (steps,)
+        Fraction of the samples whose gradient was clipped, averaged over the draws.
     mu : float
-        Privacy of the whole run under replacement of one sample; infinite without noise or without a clip.
+        Budget of the whole run under replacement of one sample; infinite without noise or without clipping.
     """
 
     outputs: np.ndarray
@@ -237,32 +246,33 @@ def private_regression(
     draws: int = 1,
     seed: int = 0,
 ) -> PrivateRun:
-    r"""Private gradient descent on the squares of the residuals, computed on the outputs: no gradient is ever formed.
+    r"""Private gradient descent on the squared residuals, computed for the predictions without forming gradients.
 
-    With features phi the model is :math:`f(z) = \phi(z)^\top \theta`, from :math:`\theta = 0`. The gradient of sample i
-    is :math:`r_i \phi(z_i)`, :math:`r_i = f(z_i) - g_i`, of norm :math:`|r_i| K_{ii}^{1/2}`; clipping it shortens the
-    residual. A step subtracts `rate` / n times the sum of the clipped gradients and of Gaussian noise of standard
-    deviation `noise` times `clip` in every parameter. Outputs see of this noise a Gaussian vector of covariance `K`.
+    The model with the feature map :math:`\varphi` is :math:`f(z) = \varphi(z)^\top \theta`, and :math:`\theta` starts
+    at zero. The gradient of sample i is :math:`r_i \varphi(z_i)` with :math:`r_i = f(z_i) - g_i`, of norm
+    :math:`|r_i| K_{ii}^{1/2}`, so clipping reduces the residual. A step subtracts `rate` / n times the sum of the
+    clipped gradients plus independent Gaussian noise of standard deviation `noise` times `clip` in every parameter. The
+    noise in the predictions is therefore Gaussian with covariance proportional to `K`.
 
     Parameters
     ----------
-    K : array, (m, m)
-        Kernel matrix of all points of interest, the training samples first.
-    g : array, (n,)
-        Labels, n <= m.
+    K : array, shape (m, m)
+        Kernel matrix of all points at which predictions are computed, the training samples first.
+    g : array, shape (n,)
+        Training labels, n <= m.
     steps : int
         Number of steps.
     rate : float
         Step size for the mean loss. Without a clip it must not exceed 2 n over the largest eigenvalue of the training
-        samples' block of `K`, above which the descent diverges; a clip bounds every step.
+        samples' block of `K`, above which the descent diverges; clipping bounds every step.
     clip : float
-        The most that a gradient's norm may be; ``inf``: no clip, and then no privacy.
+        The clipping norm, the largest norm of a gradient; ``inf`` for no clipping, and then there is no privacy.
     noise : float
-        Noise multiplier: standard deviation over clip. With an infinite clip it must be zero.
+        Noise multiplier: standard deviation over the clipping norm. If `clip` is infinite it must be zero.
     draws : int
         Number of independent runs on the same data.
     seed : int
-        Of the noise, below 2^63.
+        Seed of the noise, below 2^63.
 
     Returns
     -------
@@ -271,14 +281,14 @@ def private_regression(
     Raises
     ------
     ValueError
-        Shapes that do not fit, NaN or infinite entries, a kernel matrix that is not symmetric and positive
-        semidefinite, a number out of range, a rate for which the descent diverges.
+        Shapes do not match, entries are NaN or infinite, the kernel matrix is not symmetric and positive semidefinite,
+        a number is out of range, the descent diverges for this rate, or predictions overflow.
 
     Notes
     -----
-    Time: one Cholesky factorization of K, and 4 n^2 operations for each step and draw. The parameters, and so the
-    width, never appear; with the infinite-width kernel this is the functional mechanism of Hall, Rinaldo and
-    Wasserman (2013). Derived in chapter `privacy`.
+    The cost is one Cholesky factorization of K, and 4 n^2 operations for each step and draw. The number of parameters,
+    and hence the width, does not enter. With the kernel of infinite width the predictions are a function with added
+    Gaussian noise, as in Hall, Rinaldo and Wasserman (2013). Derivation: chapter `privacy`.
 
     Examples
     --------
@@ -323,7 +333,7 @@ def private_regression(
         f -= eta / n * change
     rest = -eta / n * (K[n:, :n] @ pulled)
     if scale > 0 and len(K) > n:
-        late = math.sqrt(count) * rng.standard_normal((len(K) - n, runs))  # what the training samples did not see
+        late = math.sqrt(count) * rng.standard_normal((len(K) - n, runs))  # independent of the training samples
         rest -= eta / n * scale * (root[n:, :n] @ shaken + root[n:, n:] @ late)
     outputs = np.vstack([f, rest]).T
     if not np.isfinite(outputs).all():
@@ -333,7 +343,7 @@ def private_regression(
 
 
 def _root(K: np.ndarray, roundings: tuple[float, ...]) -> np.ndarray:
-    """A lower triangular square root; of a singular matrix with the rounding of its diagonal added."""
+    """A lower triangular square root; if the matrix is singular, a rounding error is added to its diagonal."""
     for rounding in roundings:
         try:
             shifted = K + rounding * np.trace(K) / len(K) * np.eye(len(K))

@@ -20,15 +20,15 @@ __all__ = ["KernelInterpolator"]
 
 
 class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    r"""Kernel ridge regression with the alignments of its training samples, for pipelines and searches of scikit-learn.
+    r"""Kernel ridge regression with feature alignments, for the pipelines and searches of scikit-learn.
 
     Parameters
     ----------
     kernel : str or kernel
-        The name of an activation, whose kernel of infinite width is taken; or what `Interpolator` takes.
+        The name of an activation, whose kernel of infinite width is used; or a kernel as for `Interpolator`.
     ridge : float
-        Added to the diagonal of the kernel matrix, as a fraction of the mean of the diagonal; positive where samples
-        may be repeated.
+        Number that is added to the diagonal of the kernel matrix, as a fraction of the mean of the diagonal. It must be
+        positive if samples may be repeated.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Raises
     ------
     ValueError, SingularKernelError
-        As from `Interpolator`.
+        As for `Interpolator`, when the estimator is fitted.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions at the rows of X."""
+        """Predictions at the rows of X, shape (q,) or (q, outputs)."""
         return np.asarray(self.evaluate(X).predictions)
 
     def evaluate(self, X: Any) -> Evaluation:

@@ -73,7 +73,7 @@ NOT_KERNELS = {
     "that of degree 1 is -1": lambda rho: np.exp(-rho),
     "that of degree 2 is -1e-06": lambda rho: 1 + rho - 1e-6 * rho**2,
     "that of degree 8 is -0.01": lambda rho: np.exp(rho) - (1 / math.factorial(8) + 0.01) * rho**8,
-    "and then kappa\\(1\\) is largest": lambda rho: 1 + rho**20 - 2 * rho**13,
+    "so that \\|kappa\\(-1\\)\\| is at most kappa\\(1\\)": lambda rho: 1 + rho**20 - 2 * rho**13,
     "'absolute' has no power series about 0": np.abs,
     "has no power series about 0": lambda rho: np.maximum(rho, 0) ** 3,
     "is not finite on \\[-1, 1\\]": lambda rho: 1 / (1 - rho),

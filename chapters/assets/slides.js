@@ -17,7 +17,7 @@ function share(formula) {
 function crowded(slide) {
   const body = slide.querySelector(".body");
   if (body.scrollHeight > body.clientHeight + 1 || wide(body)) return true;
-  if ([...body.querySelectorAll("pre, table")].some((box) => wide(box.parentElement))) return true;
+  if ([...body.querySelectorAll("pre, table")].some((box) => wide(box) || wide(box.parentElement))) return true;
   if ([...formulas(body)].some((formula) => share(formula) < 1)) return true;
   return [...body.querySelectorAll("figure img")].some((image) => image.clientHeight < PICTURE);
 }

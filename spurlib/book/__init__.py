@@ -1,4 +1,4 @@
-"""What only the pages of the book need: claims, notes, figures, the explorer."""
+"""Tools that only the pages of the book need: claims, notes, figures and the explorer."""
 
 from .claims import Claim, ClaimError, claim
 from .explorer import Explorer

@@ -1,4 +1,4 @@
-"""Claims: checks that raise when they fail, show one readable line, and enter themselves into the book's ledger."""
+"""Claims: numerical checks that raise an error if they fail, display one line, and are listed in the ledger."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Claim:
     Attributes
     ----------
     statement : str
-        Label of the statement the claim is about, as in the book (``"lem-stability"``).
+        Label in the book of the statement that is checked, such as ``"lem-stability"``.
     name : str
         What is claimed, in a few words.
     value : float
         The measured number.
     target : str
-        What it was compared with, for people: ``"near 0.5 within 0.01"``.
+        The target in words, such as ``"near 0.5 within 0.01"``.
     falsifies : bool
-        True when the claim shows that the statement fails once an assumption is broken.
+        True for a negative control: an assumption is violated, and the conclusion must fail.
     holds : bool
-        The verdict.
+        Whether the number meets the target.
     """
 
     statement: str
@@ -86,7 +86,7 @@ def claim(
     Parameters
     ----------
     statement : str
-        Label of the theorem, lemma, exercise, ... that the number is evidence for.
+        Label of the theorem, lemma or exercise that is checked.
     name : str
         What is claimed, in a few words; together with `statement` it should be unique in the book.
     value : float
@@ -94,22 +94,22 @@ def claim(
     near, tol : float, optional
         Require ``abs(value - near) <= tol``. Given together.
     below, above : float, optional
-        Require ``value < below``, ``value > above``. Both at once make an open interval.
+        Require ``value < below`` or ``value > above``; both together define an open interval.
     falsifies : bool
-        Mark the claim as a falsification: an assumption was broken on purpose, and the number shows
-        that the statement then fails.
+        Mark the claim as a negative control: an assumption is violated on purpose, and the number shows that the
+        conclusion then fails.
 
     Raises
     ------
     ClaimError
-        The number misses its target, or is not finite.
+        The number misses its target or is not finite.
     ValueError
-        No target was given, or `near` came without `tol`, or `tol` is negative.
+        `statement` is not a label, no target is given, `near` and `tol` are not given together, or `tol` is negative.
 
     Notes
     -----
-    In a notebook the claim is displayed and stored in the outputs of its cell, from which the page
-    "claims" of the book is generated. Outside a notebook the line is printed.
+    In a notebook the claim is displayed and stored in the outputs of its cell, from which the page `claims` of the book
+    is generated. Outside a notebook the line is printed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A figure to move by hand: predicted curves of many activations and kernels in a page without kernel or network."""
+"""An interactive figure: predicted curves of many activations and kernels, for pages without a running kernel."""
 
 from __future__ import annotations
 
@@ -19,43 +19,45 @@ from ..theory import predict_accuracy, predict_correlated, predict_filter
 __all__ = ["Explorer"]
 
 _NAMES = {"alignment": "alignment", "test": "test accuracy", "spurious": "accuracy at the spurious query"}
-_MANY = 10**6  # stands for the dimension: predictions know ratios only
+_MANY = 10**6  # the dimension: predictions depend on ratios only
 _CLASSES = ("q0", "q1", "q2")
 _PAIRED = 200  # coordinates of a covariance with correlated parts
 
 
 class Explorer:
-    """Alignment, test and spurious accuracy against N / d: the reader chooses activation or kernel, alpha and N / d.
+    """Interactive curves of alignment, test accuracy and spurious accuracy against N / d.
 
-    Shown in a notebook or on a page it is a figure with three controls, for mouse and keyboard, and with a fourth one
-    for several settings; where scripts do not run, it is the figure and the table of its first choice.
+    In a notebook or on a page it is a figure in which the reader chooses the activation or kernel, alpha and N / d, by
+    mouse or keyboard, and the setting if there are several. If scripts do not run, the figure and a table for the first
+    choice are shown.
 
     Parameters
     ----------
     acts : sequence of str, Activation or (str, kernel)
-        Activations, or kernels as for `gamma_kernel` with the name to show; the first is shown first.
+        Activations, or pairs of a name and a kernel as for `gamma_kernel`; the first one is shown first.
     alphas : sequence of float
-        Shares of the spurious coordinates, in (0, 1); the one in the middle is shown first.
+        Fractions of spurious coordinates, in (0, 1), increasing; the middle one is shown first.
     ratios : sequence of float
-        N / d, positive, increasing: the grid of the curves; the one in the middle is marked first.
+        Values of N / d, positive, increasing: the grid of the curves. The middle one is marked first.
     runs : iterable of mappings, optional
         Simulated points: ``act``, ``alpha`` (on the grid), ``ratio``, ``quantity`` (``"alignment"``, ``"test"`` or
         ``"spurious"``), ``value`` and ``error``, half the length of the bar. They belong to the first setting.
     settings : mapping of str to mapping, optional
-        By the name to show, what is changed: ``{}`` nothing, ``{"time": t}`` gradient flow stopped at the time t over
-        the value of the kernel at equal samples, ``{"correlation": rho}`` pairs of coordinates of core and spurious
-        part with this correlation. Default: one, without changes.
+        For each name that is shown, the changes of the model or data: ``{}`` for none; ``{"time": t}`` for gradient
+        flow that is stopped at time t over the value of the kernel at equal samples; ``{"correlation": rho}`` for pairs
+        of coordinates of core and spurious part with this correlation. Default: one setting without changes.
 
     Raises
     ------
     ValueError
-        Two activations of one name; alphas or ratios out of range or not increasing; a run that is not on the grid,
-        or whose numbers are not finite; a setting that is not known.
+        Two activations have the same name; `alphas` or `ratios` are out of range or not increasing; a run is not on the
+        grid, or its numbers are not finite; a setting is unknown.
 
     Notes
     -----
-    Isotropic Gaussian data, infinite width, no ridge: `predict_accuracy`, `predict_filter` and `predict_correlated`
-    (there with the labels along the mean of the core's coordinates), rounded to three digits.
+    The curves are those of `predict_accuracy`, `predict_filter` and `predict_correlated` for isotropic Gaussian data,
+    infinite width and no ridge, rounded to three digits. With a correlation, the label is the sign of the sum of the
+    coordinates of the core.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Explorer:
         return np.array([[getattr(one, name) for one in found] for name in _NAMES])
 
     def _kernel(self, act: Any) -> Any:
-        """What an activation or kernel is on the sphere, made once."""
+        """The inner-product kernel of an activation or kernel on the sphere, computed once."""
         from ..kernels import InfiniteWidth, InnerProductKernel  # they import torch
 
         if id(act) not in self._kernels:

@@ -1,4 +1,4 @@
-"""The house style of the figures."""
+"""The common style of the figures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 def figure_style() -> None:
     """Set matplotlib's defaults to the style of the book.
 
-    Color and dash change together from one line to the next, so that a figure can be read
-    without color (give markers their own forms). In a notebook figures become vector drawings, the same bytes
-    for the same data; the background is white. Letters can be read on a phone when a figure is at most six inches
-    wide: put panels below each other rather than side by side.
+    Color and dash pattern change together from one line to the next, so that a figure can be read without color;
+    markers need shapes of their own. In a notebook, figures are vector graphics on a white background, with the same
+    bytes for the same data. Text is legible on a phone if a figure is at most six inches wide: stack panels rather than
+    placing them side by side.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     Raises
     ------
     ValueError
-        A size that is not a positive number, or none.
+        A size is not a positive number, or there are no sizes.
 
     Examples
     --------

@@ -8,14 +8,14 @@ from typing import Any
 __all__ = ["note"]
 
 PREFIX = "application/papermill.record/"
-"""What the MIME types of a noted value start with: notebooks store it and do not show it."""
+"""Prefix of the MIME types of a noted value: notebooks store such outputs and do not show them."""
 
 
 def note(name: str, value: Any) -> None:
     """Store a value in the notebook under a name by which the text of the chapter shows it.
 
-    The text shows the value where it says ``{glue:text}`name``` or ``{glue:text}`name:.2f```. The output has the form
-    of ``myst_nb.glue(name, value, display=False)``, and needs nothing but IPython.
+    The text shows the value at ``{glue:text}`name``` or ``{glue:text}`name:.2f```. The output has the form of
+    ``myst_nb.glue(name, value, display=False)``, and requires IPython only.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def note(name: str, value: Any) -> None:
     Raises
     ------
     ValueError
-        `name` has another form.
+        `name` contains other characters.
 
     Notes
     -----

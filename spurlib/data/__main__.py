@@ -10,7 +10,7 @@ from .images import DataNotAvailableError, check_folder, data_folder, download, 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if all data sets that were asked for are complete in the end, else 1."""
+    """Return 0 if all requested data sets are complete in the end, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m spurlib.data", description="Check image data sets, and download what is missing or damaged."
     )

@@ -25,8 +25,8 @@ import numpy as np
 
 from .._checks import choice, integer
 
-PATIENCE = 20.0  # seconds after which a download inside a page is given up; torchvision takes some of them to start
-_DAY = 86_400.0  # seconds after which the folder of another download counts as left behind
+PATIENCE = 20.0  # seconds after which a download inside a page is abandoned; torchvision needs some of them to start
+_DAY = 86_400.0  # seconds after which the folder of another download counts as abandoned
 
 Split = tuple[np.ndarray, np.ndarray]
 """Images, shape (n, height, width, channels), uint8, and class labels, shape (n,)."""
@@ -36,7 +36,7 @@ Loaded = tuple[Split, Split, str]
 
 
 class DataNotAvailableError(FileNotFoundError):
-    """A data set is neither on disk nor to be downloaded; the message says where it was looked for and why."""
+    """A data set is not on disk and cannot be downloaded; the message gives the folder and the reasons."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Copy:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What is known of an image data set before it is loaded."""
+    """What is known about an image data set before it is loaded."""
 
     classes: tuple[int, ...]
     frame: int
@@ -151,7 +151,7 @@ def _not_installed(module: str) -> list[str]:
 
 
 def _official_problems(folder: Path, where: str) -> list[str]:
-    """What keeps the official files of a data set from being used; empty if they are complete."""
+    """What prevents the use of the official files of a data set; empty if they are complete."""
     problems = {name: _problem(folder / where / name, md5) for name, md5 in _OFFICIAL[where].items()}
     if all(problem == "is missing" for problem in problems.values()):
         return [f"{where} holds none of the official files"]
@@ -176,7 +176,7 @@ def _problem(path: Path, md5: str) -> str:
 
 @lru_cache(maxsize=64)
 def _md5(path: Path, size: int, modified: int) -> str:
-    """The digest of a file; its size and its time of modification tell whether it has changed."""
+    """The digest of a file, cached by its size and its time of modification."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -201,7 +201,7 @@ def _batches_problems(folder: Path) -> list[str]:
 def _load_batches(folder: Path, chosen: tuple[int, ...]) -> Loaded:
     try:
         from torchvision.datasets import CIFAR10
-    except Exception as error:  # a torchvision that does not fit torch fails in many ways
+    except Exception as error:  # a torchvision that does not match torch fails in many ways
         raise DataNotAvailableError(f"torchvision cannot be imported: {type(error).__name__}: {error}") from error
 
     splits = [CIFAR10(str(folder), train=train, download=False) for train in (True, False)]
@@ -210,13 +210,13 @@ def _load_batches(folder: Path, chosen: tuple[int, ...]) -> Loaded:
 
 
 def _pictures(folder: Path) -> list[str]:
-    """The names of the pictures in a folder, in the order of text: the order in which the records were drawn."""
+    """The names of the pictures in a folder in alphabetical order, in which the records drew them."""
     names = (name for name in os.listdir(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
     return sorted(name for name in names if name[0] != ".")
 
 
 def _jpeg_problems(folder: Path) -> list[str]:
-    """What keeps a JPEG copy from being used: a class takes its number from the place of its name among the ten."""
+    """What prevents the use of a JPEG copy; the number of a class is the position of its name among the ten."""
     problems = []
     try:
         for split, count in _JPEG_COUNTS.items():
@@ -292,7 +292,7 @@ _SETS: dict[str, ImageSet] = {
 
 
 def image_set(name: Any) -> ImageSet:
-    """What is known of a data set."""
+    """What is known about a data set."""
     return _SETS[choice(name, "name", _SETS)]
 
 
@@ -331,8 +331,8 @@ def available(name: str, classes: Sequence[int] | None = None) -> bool:
     Parameters
     ----------
     name : {"mnist", "cifar10", "digits"}
-        The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package; of the others the
-        files in `data_folder` must be there and be the right ones.
+        The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package; for the others, the
+        folder `data_folder` must contain the correct files.
     classes : sequence of int, optional
         As for `framed_images`.
 
@@ -343,7 +343,7 @@ def available(name: str, classes: Sequence[int] | None = None) -> bool:
     Raises
     ------
     ValueError
-        An unknown name, wrong classes.
+        `name` is unknown, or `classes` are not two or more different integers from 0 to 9.
     """
     if embedded(name, classes):
         return True
@@ -445,7 +445,7 @@ def _load(name: str, folder: Path | None, chosen: tuple[int, ...]) -> Loaded:
 
 
 def moments(name: str, chosen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of every pixel over the training images of some classes, whose gray levels go from 0 to 1."""
+    """Mean and variance of every pixel over the training images of some classes, with gray levels from 0 to 1."""
     return _moments(name, None if embedded(name, chosen) else data_folder(), tuple(sorted(chosen)))
 
 
@@ -482,11 +482,11 @@ def _found(name: str, folder: Path) -> _Copy:
 
 
 def first_available(*names: str) -> str:
-    """Return the first of several image data sets that can be had, downloads included, and say if it is a substitute.
+    """Return the first of several image data sets that is available or can be downloaded.
 
-    A script may fall back on another data set in this way; the pages of the book never do. What was found is not
-    looked for again: within a process, and for one data folder, the answer is always the same, and no download is
-    tried twice. The field `source` of `SpuriousData` says what was used.
+    A script may fall back on another data set in this way; the pages of the book never do. Within a process, and for
+    one data folder, the result is always the same, and no download is tried twice. The field `source` of `SpuriousData`
+    names the data that were used.
 
     Parameters
     ----------
@@ -496,14 +496,14 @@ def first_available(*names: str) -> str:
     Returns
     -------
     str
-        One of `names`. When it is not the first, a line that says so, and why, is printed.
+        One of `names`. If it is not the first, a line with the reason is printed.
 
     Raises
     ------
     ValueError
-        An unknown name, or none.
+        A name is unknown, or no name is given.
     DataNotAvailableError
-        None of them can be had; the message says why, for each.
+        None of the data sets is available; the message gives a reason for each.
 
     Examples
     --------
@@ -527,7 +527,7 @@ def first_available(*names: str) -> str:
 
 @lru_cache(maxsize=64)
 def _why_not(name: str, folder: str | None) -> str:
-    """Why the default classes of a data set cannot be had, or "": found out once for each value of SPURLIB_DATA."""
+    """Why the default classes of a data set are not available, or ""; tried once for each value of SPURLIB_DATA."""
     try:
         load(name, image_set(name).classes)
     except DataNotAvailableError as error:

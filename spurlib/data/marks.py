@@ -28,25 +28,26 @@ def framed_images(
     Parameters
     ----------
     name : {"mnist", "cifar10", "digits"}
-        The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package. The others are
-        looked for in `data_folder`, where their files must be those that the authors published (of CIFAR-10, a copy
-        in JPEG files will do); what is missing or damaged is downloaded by torchvision, for 20 seconds at most.
+        The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package. The others are read
+        from `data_folder`, whose files must be those that the authors published (for CIFAR-10, a copy in JPEG files is
+        accepted too). Missing or damaged files are downloaded by torchvision, for at most 20 seconds.
     n, n_test : int
         Numbers of training and test samples, drawn without replacement.
     classes : sequence of int, optional
-        Class numbers, two or more. Of two, the first is labeled -1, the second +1; of more, each is labeled with its
-        position, 0.0, 1.0, ... Default: MNIST and digits 1 and 7, CIFAR-10 3 and 8 (cats and ships).
+        Class numbers, two or more. With two classes, the labels are -1 for the first and +1 for the second; with more,
+        the label is the position of the class, 0.0, 1.0, ... Default: 1 and 7 for MNIST and digits, 3 and 8 (cats and
+        ships) for CIFAR-10.
     frame : int, optional
-        Width of the frame in pixels. Default: MNIST 10, CIFAR-10 8, digits 3. The noise of each pixel (and channel) is
-        uniform over the gray levels, drawn anew for every sample.
+        Width of the frame in pixels. Default: 10 for MNIST, 8 for CIFAR-10, 3 for digits. The noise of each pixel (and
+        channel) is uniform over the gray levels, and drawn anew for every sample.
     centered : bool
-        Subtract the mean image of the classes' training images (in the frame: the mean of the noise), and scale by
-        one number so that the mean of ||z||^2 over them is d. Otherwise pixels lie in [0, 1].
+        Subtract the mean of the training images of the classes (in the frame, the mean of the noise), and divide by one
+        number so that the mean of ||z||^2 over these images is d. Otherwise pixels lie in [0, 1].
     query : {"zero", "fresh"}
-        The core of a spurious query: zero (the mean image, when `centered`; black otherwise), or that of another image.
+        The core of a spurious query: zero (the mean image if `centered`, else black), or that of another image.
     seed : int
-        Seed of the choice of images and of the noise. Training sets are nested: the first samples of a larger one are
-        the smaller one, at equal seed.
+        Seed of the choice of images and of the noise. Training sets are nested: for equal seeds, a smaller training set
+        consists of the first samples of a larger one.
 
     Returns
     -------
@@ -55,9 +56,14 @@ def framed_images(
     Raises
     ------
     ValueError
-        An unknown data set (the message lists those known), wrong classes, sizes out of range.
+        The data set is unknown (the message lists the known ones), the classes are not two or more different integers
+        from 0 to 9, or a size is out of range.
     DataNotAvailableError
-        The data set is not there, or is damaged, and cannot be downloaded; the message names the files.
+        The data set is missing or damaged, and cannot be downloaded; the message names the files.
+
+    Notes
+    -----
+    Bombari and Mondelli (2024); chapter `spurious-features`.
 
     Examples
     --------
@@ -120,7 +126,7 @@ class _Drawn:
     source: str
 
     def others(self, generator: np.random.Generator) -> np.ndarray:
-        """For each row another image."""
+        """Another image for each row."""
         count = len(self.pictures)
         return self.pictures[(self.rows + generator.integers(1, count, size=count)[: len(self.rows)]) % count]
 
@@ -210,17 +216,18 @@ def marked_images(
     name, n, n_test, classes
         As for `framed_images`.
     pattern : {"watermark", "patch", "cast"}
-        With gray levels from 0 to 1: ``"watermark"`` adds to each pixel (and channel) a number uniform between -1/4 and
-        1/4; ``"patch"`` puts a square of uniform noise, half as high as the picture, at a random place; ``"cast"``
-        multiplies each channel by a number between 1/2 and 3/2 and adds one between -1/4 and 1/4. Values outside
-        [0, 1] stay.
+        Gray levels are between 0 and 1. ``"watermark"`` adds to each pixel (and channel) a uniform number between -1/4
+        and 1/4. ``"patch"`` covers a square at a random place, half as high as the image, with uniform noise.
+        ``"cast"`` (a color cast) multiplies each channel by a uniform number between 1/2 and 3/2 and adds a uniform
+        number between -1/4 and 1/4. Values outside [0, 1] are kept.
     centered : bool
-        Subtract the mean image of the classes' training images, and scale by one number so that the mean of ||z||^2
+        Subtract the mean of the training images of the classes, and divide by one number so that the mean of ||z||^2
         over the images without a mark is d. Otherwise the values are gray levels.
     query : {"zero", "fresh"}
-        What carries the mark of a spurious query: the mean image (when `centered`; black otherwise), or another image.
+        The image to which the mark of a spurious query is applied: the mean image (black unless `centered`), or another
+        image.
     seed : int
-        Seed of the choice of images (the same as in `framed_images`) and of the marks; training sets are nested.
+        Seed of the choice of images, which is that of `framed_images`, and of the marks. Training sets are nested.
 
     Returns
     -------
@@ -229,9 +236,14 @@ def marked_images(
     Raises
     ------
     ValueError
-        An unknown data set or pattern (the message lists those known), wrong classes, sizes out of range.
+        The data set or pattern is unknown (the message lists the known ones), the classes are not two or more different
+        integers from 0 to 9, or a size is out of range.
     DataNotAvailableError
-        The data set is not there, or is damaged, and cannot be downloaded; the message names the files.
+        The data set is missing or damaged, and cannot be downloaded; the message names the files.
+
+    Notes
+    -----
+    Chapter `architectures`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Moments of samples that the theory assumes: scale, number of directions, correlation of core and spurious part."""
+"""Moments of samples that the theory restricts: scale, effective dimension, correlation of core and spurious part."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .._checks import numbers
 
 __all__ = ["Concentration", "concentration"]
 
-_MOST = 2000  # samples that are looked at: the first ones
+_MOST = 2000  # samples that are used: the first ones
 
 
 @dataclass(frozen=True)
 class Concentration:
-    r"""Moments of a sample z = [x, y] on which it depends whether the feature alignment is near one number.
+    r"""Moments of a sample z = [x, y] that determine whether the feature alignments concentrate at one number.
 
     Attributes
     ----------
@@ -29,12 +29,13 @@ class Concentration:
     alpha : float
         Fraction of the variance that is in the spurious part; 0 where no coordinate is spurious.
     dimension_core, dimension_spurious : float
-        Effective dimensions :math:`(\operatorname{tr} \Sigma)^2 / \operatorname{tr} \Sigma^2` of the two parts. Inner
-        products of samples fluctuate by one over the root. NaN where a part has no coordinates or no variance.
+        Effective dimensions :math:`(\operatorname{tr} \Sigma)^2 / \operatorname{tr} \Sigma^2` of the two parts, with
+        the covariance of each part. Inner products of samples, divided by the squared norm, have a standard deviation
+        of one over the square root. NaN if a part has no coordinates or no variance.
     correlation : float
         :math:`\operatorname{tr} \Sigma_{xy} \Sigma_{yx} / (\operatorname{tr} \Sigma_x^2 \operatorname{tr}
-        \Sigma_y^2)^{1/2}`, estimated without bias up to the ratio: 0 for uncorrelated parts, 1 when y is a rotation
-        of x.
+        \Sigma_y^2)^{1/2}`, where each of the three traces is estimated without bias: 0 for uncorrelated parts, 1 if y
+        is a rotation of x.
     correlation_error : float
         Standard error of `correlation` for uncorrelated parts.
     """
@@ -50,7 +51,7 @@ class Concentration:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What should be mended, or known, before formulas for the alignment are compared with measurements."""
+        """Deviations to correct, or to note, before formulas for the alignment are compared with measurements."""
         found = []
         if self.mean > 0.1:
             found.append(f"{self.mean:.0%} of |z|^2 is the mean sample: subtract it")
@@ -75,7 +76,7 @@ class Concentration:
 
 
 def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
-    """Measure whether samples are as the theory wants them.
+    """Measure whether samples satisfy the assumptions of the theory.
 
     Parameters
     ----------
@@ -87,17 +88,17 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
     Returns
     -------
     Concentration
-        Its ``warnings`` say in words what is amiss.
+        Its ``warnings`` describe the deviations in words.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, NaN or infinite entries, samples that are all zero.
+        Shapes do not match, entries are NaN or infinite, or all samples are zero.
 
     Notes
     -----
-    Traces of products of covariances are means of products of inner products over pairs of different samples, which
-    have no bias.
+    Traces of products of covariances are estimated by means of products of inner products over pairs of different
+    samples. See chapter `questions`.
 
     Examples
     --------
@@ -135,7 +136,7 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
 
 
 def mask_of(spurious: np.ndarray, d: int) -> np.ndarray:
-    """Checked: which of d coordinates are spurious."""
+    """Check which of d coordinates are spurious."""
     mask = np.asarray(spurious)
     if mask.dtype != bool or mask.shape != (d,):
         raise ValueError(f"spurious must be a bool for each of the {d} coordinates, got {mask.dtype} of {mask.shape}")

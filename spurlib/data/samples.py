@@ -1,4 +1,4 @@
-"""Samples with a core and a spurious part, and Gaussian or spherical ones."""
+"""Samples with a core and a spurious part, and synthetic ones, Gaussian or on spheres."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SpuriousData:
     Z : ndarray, shape (n, d)
         Training samples.
     g : ndarray, shape (n,)
-        Training labels, -1 or +1; they depend on the core alone. Images of more than two classes: 0.0, 1.0, ..., the
-        position of the class.
+        Training labels, -1 or +1, which depend on the core alone. For images of more than two classes the label is the
+        position of the class, 0.0, 1.0, ...
     Z_spurious : ndarray, shape (n, d)
-        Spurious queries: row i has the spurious part of sample i and another core (see `query`).
+        Spurious queries: row i has the spurious part of sample i, but not its core (see `query`).
     Z_test : ndarray, shape (n_test, d)
         Test samples, cores and spurious parts both fresh.
     g_test : ndarray, shape (n_test,)
@@ -35,7 +35,8 @@ class SpuriousData:
     spurious : ndarray of bool, shape (d,)
         True at the spurious coordinates.
     query : str
-        ``"fresh"``: the other core is drawn anew; ``"zero"``: it is zero; ``"given"``: see `from_arrays`.
+        The core of the spurious queries: ``"fresh"``, drawn anew or taken from another sample; ``"zero"``; or
+        ``"given"``, see `from_arrays`.
     source : str
         Where the data come from, and which copy.
     image_shape : tuple of int
@@ -43,7 +44,7 @@ class SpuriousData:
     offset, scale : ndarray of shape (d,), float
         A framed image has pixels ``offset + scale * z``, in [0, 1].
     u : ndarray, shape (d_x,)
-        Direction of the teacher, for synthetic data; empty for images.
+        Unit vector of the labels :math:`g = \\mathrm{sign}(u^\\top x)`, for synthetic data; empty for images.
     """
 
     Z: np.ndarray
@@ -77,7 +78,7 @@ class SpuriousData:
         source: str = "arrays",
         seed: int = 0,
     ) -> SpuriousData:
-        """Data of your own, with spurious queries made from them.
+        """Make a data set of your own arrays, with spurious queries made from them.
 
         Parameters
         ----------
@@ -88,14 +89,14 @@ class SpuriousData:
         spurious : array of bool, shape (d,)
             True at the spurious coordinates.
         query : {"zero", "fresh"} or array, shape (n, d)
-            The core of query i: zero; or that of another sample, drawn with `seed`. Or the queries themselves, whose
-            spurious coordinates must be those of `Z`.
+            The core of query i: zero, or that of another sample that is drawn with `seed`. An array holds the queries
+            themselves, whose spurious coordinates must be those of `Z`.
         Z_test, g_test : array, shape (m, d) and (m,), optional
             Test samples. Default: none, and `Z_test` has no rows.
         source : str
             Where the data come from, in a few words.
         seed : int
-            Of the choice of the other samples.
+            Seed of the choice of the other samples.
 
         Returns
         -------
@@ -104,13 +105,13 @@ class SpuriousData:
         Raises
         ------
         ValueError
-            Shapes that do not fit, NaN or infinite entries, queries with other spurious coordinates than the samples.
+            Shapes do not match, entries are NaN or infinite, or the spurious coordinates of queries and samples differ.
 
         Warns
         -----
         UserWarning
-            For each thing that `concentration` finds: the scale, the spread of norms, few directions, correlated parts.
-            The measured alignments are right all the same; formulas for them may not apply.
+            For each deviation that `concentration` finds: the scale, the mean, the spread of norms, few directions, or
+            correlated parts. Measured alignments are correct nevertheless, but formulas for them may not apply.
 
         Examples
         --------
@@ -152,7 +153,10 @@ class SpuriousData:
         )
 
     def image(self, z: np.ndarray) -> np.ndarray:
-        """One sample, shape (d,), as a picture with values in [0, 1], shape (height, width) or (height, width, 3)."""
+        """A sample, shape (d,), as an image in [0, 1], shape (height, width) or (height, width, 3).
+
+        A ``ValueError`` is raised for data that are not images, and for a sample of another shape.
+        """
         if not self.image_shape:
             raise ValueError("image: these data are not images")
         z = numbers(z, "z")
@@ -182,17 +186,19 @@ def synthetic(
     d : int
         Dimension of a sample.
     alpha : float
-        Share of the spurious coordinates, in (0, 1); d_y is alpha d, rounded. They are the last ones.
+        Fraction of spurious coordinates, in (0, 1). The last d_y coordinates are spurious, where d_y is alpha d
+        rounded.
     label_noise : float
         Probability, in [0, 1/2], with which a label (training and test) is flipped.
     query : {"fresh", "zero"}
         The core of a spurious query: drawn anew, or zero.
     spherical : bool
-        False: standard Gaussian samples. True: the same, with the core scaled to the norm :math:`\sqrt{d_x}` and the
-        spurious part to :math:`\sqrt{d_y}`: both uniform on spheres, as the theorems of the book assume.
+        False: standard Gaussian samples. True: the core is scaled to the norm :math:`\sqrt{d_x}` and the spurious part
+        to :math:`\sqrt{d_y}`, so that both are uniform on spheres, which satisfies the assumptions of the theorems of
+        the book.
     seed : int
-        Seed of everything, the direction u (uniform on the unit sphere) included. Training sets are nested: the first
-        samples of a larger one are the smaller one, at equal seed and d.
+        Seed of everything, including the direction u, which is uniform on the unit sphere. Training sets are nested:
+        for equal seed, d and alpha, a smaller training set consists of the first samples of a larger one.
 
     Returns
     -------
@@ -201,7 +207,11 @@ def synthetic(
     Raises
     ------
     ValueError
-        A size below 1, alpha or label_noise out of range, an unknown query, or alpha so extreme that a part is empty.
+        A size is below 1, `alpha` or `label_noise` is out of range, `query` is unknown, or `alpha` leaves a part empty.
+
+    Notes
+    -----
+    Chapter `spurious-features`.
 
     Examples
     --------

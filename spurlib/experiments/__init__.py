@@ -1,6 +1,6 @@
-"""The laboratory: experiments behind the figures, their runs, their records, and a command line.
+"""The long experiments behind the figures: their runs, their records, and a command line.
 
-``python -m spurlib.experiments list | run NAME | verify [NAME]``; ``--help`` says more.
+``python -m spurlib.experiments list | run NAME | verify [NAME]``; ``--help`` describes the options.
 """
 
 from .architectures import Architecture, architecture_alignment

@@ -1,4 +1,4 @@
-"""The command line: ``python -m spurlib.experiments list | run NAME | verify [NAME]``; ``--help`` says more."""
+"""The command line: ``python -m spurlib.experiments list | run NAME | verify [NAME]``; see ``--help``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
         with _stopped_by_sigterm():
             return int(options.act(options))
     except (KeyboardInterrupt, OptionError, RecordError, DataNotAvailableError, OSError, ModuleNotFoundError) as error:
-        # what the user or the machine is to blame for; any other error is a bug, whose traceback is wanted
+        # errors of the user or the machine; any other error is a bug, whose traceback is needed
         notes = getattr(error, "__notes__", [])
         print("\n".join([f"{type(error).__name__}: {error}", *notes]), file=sys.stderr)
         return 1 if not isinstance(error, KeyboardInterrupt) else 143 if error.args else 130
@@ -57,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--folder", help="folder of the records (default: $SPURLIB_RECORDS, or records)")
     listing = commands.add_parser("list", parents=[common], help="list experiments and their records")
     listing.set_defaults(act=_list)
-    running = commands.add_parser("run", parents=[common], help="run an experiment, or what is left of it")
+    running = commands.add_parser("run", parents=[common], help="run an experiment, or resume it")
     running.add_argument("name", metavar="NAME")
     running.add_argument("--scale", choices=SCALES, default="page", help="default: page")
     running.add_argument("--seeds", type=int, help="number of draws (default: the experiment's)")
     running.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
-    running.add_argument("--backend", choices=("loky", "dask"), default="loky", help="who runs them (default: loky)")
+    running.add_argument("--backend", choices=("loky", "dask"), default="loky", help="what runs them (default: loky)")
     running.add_argument("--replace", action="store_true", help="replace a record of more seeds")
     running.add_argument("--address", help="dask: address of a scheduler (default: a local cluster)")
     running.set_defaults(act=_run)
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying.add_argument("--scale", choices=SCALES, help="default: both")
     verifying.add_argument("--cells", type=int, default=1, help="number of cells of each record (default: 1)")
     verifying.add_argument("--whole", action="store_true", help="run the cells in full (default: small sizes only)")
-    verifying.add_argument("--seed", type=int, help="of the choice of cells (default: another one each time)")
+    verifying.add_argument("--seed", type=int, help="seed of the choice of cells (default: a new one each time)")
     verifying.set_defaults(act=_verify)
     for sub in (running, verifying):
         sub.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -90,7 +90,7 @@ def _state(name: str, scale: str, folder: str | None) -> str:
 
 
 def _there(folder: str | None) -> None:
-    """Refuse a folder that was named and is not there."""
+    """Refuse a folder that was given and does not exist."""
     with refusing():
         found = records_folder(folder)
     if folder is not None and not found.is_dir():

@@ -1,4 +1,4 @@
-"""Feature alignment by gradients of networks of several architectures, beside training again without single samples."""
+"""Feature alignment by the gradients of networks of several architectures, and retraining without single samples."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Architecture:
     kind, act : str
         As for `architecture`.
     dtype : str
-        For the record: ``"float32"``.
+        Precision, stored in the record: ``"float32"``.
     sizes : tuple of int
-        Sizes of the training sets, each the beginning of the next.
+        Sizes of the training sets, which are nested.
     left_out : tuple of int
-        Positions of the samples that are left out, one at a time: none, and no network is trained again.
+        Positions of the samples that are left out, one at a time. If there are none, no network is retrained.
     n_test, epochs : int
         Numbers of test samples and of epochs.
     d, alpha : int, float
-        Of synthetic data: dimension, and share of the spurious coordinates.
+        For synthetic data, the dimension and the fraction of spurious coordinates.
     """
 
     data: str
@@ -60,12 +60,12 @@ class Architecture:
 
 
 def architecture_alignment(settings: Architecture, seed: int, device: str) -> list[Row]:
-    r"""Alignments by the tangent kernel of a network before and after training, beside its measured stability.
+    r"""Alignments by the tangent kernel of a network before and after training, and its measured stability.
 
-    The kernels are those of the gradient of the output in all parameters, at the start (`settled` on the training
-    set), at the end, and, for a sample that is left out, halfway between the networks trained with and without it.
-    Where single precision leaves a kernel matrix without a usable inverse (see `Interpolator`), a ridge of 1e-5 times
-    the mean of its diagonal is added.
+    The kernels are those of the gradient of the output with respect to all parameters, at the start (`settled` on the
+    training set), at the end, and, for a sample that is left out, halfway between the networks trained with and without
+    it. If a kernel matrix has no usable inverse in single precision (see `Interpolator`), a ridge of 1e-5 times the
+    mean of its diagonal is added.
 
     Parameters
     ----------
@@ -79,21 +79,22 @@ def architecture_alignment(settings: Architecture, seed: int, device: str) -> li
     Returns
     -------
     list of dict
-        One a size, or a size and left-out sample: ``n``; ``source``; ``parameters``, their number; of the network that
-        has seen all, ``train_loss`` (mean square), ``test_accuracy``, ``test_risk`` and over all n samples
-        ``spurious_accuracy`` and ``covariance`` of labels and outputs f(z_i^s); ``similarity``, the cosine between the
-        kernel matrices at start and end; and for POINT ``start`` and ``end`` ``alignment_POINT``, the mean of
-        F_i = F(z_i^s, z_i), ``alignment_sd_POINT`` over the samples, ``kernel_POINT``, the covariance of labels and
-        F_i S_i when S_i, too, is that of the kernel, of which the labels are g - f_0 at the start and g at the end,
-        ``condition_POINT`` of the kernel matrix, at most the inverse of the rounding error of the gradients, beyond
-        which it tells nothing; and ``ridge_POINT``, what was added to the diagonal, mostly 0. Of a
-        left-out sample: ``sample``, its position; ``label``; ``stability``, S(z_i), and ``stability_query``,
-        S(z_i^s); its F_i at ``start``, ``end`` and ``middle``, and ``ridge_middle``.
+        One row for each size, or for each size and left-out sample, with the entries ``n``; ``source``; ``parameters``,
+        the number of parameters; for the network trained on all samples, ``train_loss`` (mean square),
+        ``test_accuracy``, ``test_risk`` and, over all n samples, ``spurious_accuracy`` and the ``covariance`` of labels
+        and predictions f(z_i^s); ``similarity``, the cosine between the kernel matrices at the start and at the end;
+        and for POINT ``start`` and ``end``: ``alignment_POINT``, the mean of F_i = F(z_i^s, z_i);
+        ``alignment_sd_POINT``, its standard deviation over the samples; ``kernel_POINT``, the covariance of labels and
+        F_i S_i with the S_i of kernel interpolation of g - f_0 at the start and of g at the end; ``condition_POINT``,
+        the condition number of the kernel matrix, at most the inverse of the rounding error of the gradients, beyond
+        which it has no meaning; and ``ridge_POINT``, the number added to the diagonal, which is 0 in most cases. For a
+        left-out sample: ``sample``, its position; ``label``; ``stability``, S(z_i); ``stability_query``, S(z_i^s); its
+        F_i at ``start``, ``end`` and ``middle``; and ``ridge_middle``.
 
     Raises
     ------
     ValueError
-        As from the data, the networks, `train_many` and the interpolator.
+        As for the data, the networks, `train_many` and the interpolator.
     """
     synthetic = {"d": settings.d, "alpha": settings.alpha} if settings.data == "synthetic" else {}
     data = spurious_data(
@@ -157,7 +158,7 @@ def architecture_alignment(settings: Architecture, seed: int, device: str) -> li
 
 
 def _interpolator(K: np.ndarray, g: np.ndarray, dtype: torch.dtype) -> Solve:
-    """Of a kernel matrix whose gradients are of a precision; with a small ridge where that leaves no usable inverse."""
+    """Interpolator for gradients of a given precision; with a small ridge if there is no usable inverse."""
     try:
         return Interpolator.from_gram(K, g, dtype=dtype)
     except SingularKernelError:
@@ -170,7 +171,7 @@ def _mean(x: Any) -> float:
 
 
 def _shorter(settings: Architecture) -> Architecture:
-    """The same with small training sets and one sample left out: its rows are rows of the whole."""
+    """The same with small training sets and one sample left out; its rows are among those of `settings`."""
     return replace(up_to(settings, 100), left_out=settings.left_out[:1])
 
 

@@ -1,4 +1,4 @@
-"""Kernels of infinite width on images of several classes: all training sets from one factor."""
+"""Kernels of infinite width on images of several classes, with one Cholesky factor for all training sets."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class ClassCurve:
     data : str
         A data set of `framed_images`.
     classes : int
-        How many, the first ones.
+        Number of classes, the first ones of the data set.
     kind : {"rf", "ntk"}
         As for `InfiniteWidth`.
     act : str
         The activation.
     sizes : tuple of int
-        Sizes of the training sets, each the beginning of the next.
+        Sizes of the training sets, which are nested.
     n_test : int
         Number of test samples.
     asked : int
-        The number of training samples at whose spurious queries predictions are made: the first ones.
+        Number of training samples, the first ones, at whose spurious queries predictions are computed.
     dtype : str
-        For the record: ``"float64"``.
+        Precision, stored in the record: ``"float64"``.
     """
 
     data: str
@@ -53,8 +53,9 @@ class ClassCurve:
 def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
     r"""Accuracies of kernel interpolation of several classes, for growing training sets.
 
-    One output a class, fitted to 1 minus the mean for the class of a sample and to minus the mean for the others; the
-    largest is the prediction. The Cholesky factor of the largest kernel matrix holds those of all smaller ones.
+    There is one output for each of C classes, with the target 1 - 1 / C for the class of a sample and -1 / C for the
+    others. The predicted class has the largest output. The Cholesky factor of the largest kernel matrix contains those
+    of all smaller ones.
 
     Parameters
     ----------
@@ -68,16 +69,17 @@ def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
     Returns
     -------
     list of dict
-        One a size: ``n``; ``source``; ``test_accuracy``; ``spurious_accuracy_QUERY`` for the queries with core ``zero``
-        and ``fresh``, over the first `asked` samples; ``unseen_accuracy``, that of the frames of the test set around
-        the core zero; with each of the last three ``chance_...``, as in `network_curve`.
+        One row for each size, with the entries ``n``; ``source``; ``test_accuracy``; ``spurious_accuracy_QUERY`` for
+        the queries with core ``zero`` and ``fresh``, over the first `asked` samples; ``unseen_accuracy``, the accuracy
+        at the frames of the test set around the core zero; and for each of the last three ``chance_...``, as in
+        `network_curve`.
 
     Raises
     ------
     ValueError
-        As from the data and the kernel.
+        As for the data and the kernel.
     SingularKernelError
-        Repeated images.
+        Images are repeated.
     """
     zero, fresh = drawn(settings, seed)
     kernel = InfiniteWidth(settings.act, settings.kind)
@@ -111,7 +113,7 @@ def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
 
 
 def _coefficients(kernel: InfiniteWidth, Z: torch.Tensor, g: np.ndarray, settings: ClassCurve) -> torch.Tensor:
-    """Coefficients of the samples, shape (n, sizes * classes), those of samples that a training set lacks zero."""
+    """Coefficients, shape (n, sizes * classes); zero for samples that are not in the training set."""
     labels = torch.from_numpy(np.eye(settings.classes)[g.astype(int)] - 1 / settings.classes).to(Z.device)
     system = System(kernel.gram(Z), ridge=0.0, dtype=None, overwrite=True)
     system.factor()

@@ -18,9 +18,9 @@ from .settings import accuracy, drawn, up_to
 __all__ = ["EXPERIMENTS", "Curve", "accuracy_curve"]
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000)
-_SMOOTH = (10, 12, 14, 17, 20, 24, 28, 34, 41, 50, 59, 70, 84, 100, 119, 141, 168, 200)  # of a page: a line
-_VERIFIED = {"rf-synthetic": 500, "rf-mnist": 500, "rf-cifar10": 100}  # the largest size that `verify` runs again: what
-# two cores do in seconds, twenty at most; of the others 1000
+_SMOOTH = (10, 12, 14, 17, 20, 24, 28, 34, 41, 50, 59, 70, 84, 100, 119, 141, 168, 200)  # page scale: a smooth line
+_VERIFIED = {"rf-synthetic": 500, "rf-mnist": 500, "rf-cifar10": 100}  # the largest size that `verify` runs again: at
+# most twenty seconds on two cores; 1000 for all other experiments
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Curve:
     act : str
         The activation.
     k : int or None
-        The width; None: the kernel of infinite width.
+        The width; None for the kernel of infinite width.
     dtype : {"float32", "float64"}
-        Of the features.
+        Precision of the features.
     sizes : tuple of int
-        Sizes of the training sets, each the beginning of the next.
+        Sizes of the training sets, which are nested.
     n_test : int
         Number of test samples.
     d, alpha : int, float
-        Of synthetic data: dimension, and share of the spurious coordinates.
+        For synthetic data, the dimension and the fraction of spurious coordinates.
     """
 
     data: str
@@ -61,8 +61,8 @@ class Curve:
 def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
     r"""Accuracies, alignments, stabilities and risks of one draw of data and features, for growing training sets.
 
-    One kernel matrix of the largest training set and its Cholesky factor serve all smaller ones (see `nested`), so that
-    a curve may have any number of sizes.
+    The kernel matrix of the largest training set and its Cholesky factor are used for all smaller ones (see `nested`),
+    so a curve may have any number of sizes.
 
     Parameters
     ----------
@@ -76,18 +76,19 @@ def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
     Returns
     -------
     list of dict
-        One a size: ``n``; ``source``; ``test_accuracy``, of the sign; ``test_risk``, the mean of (f - g)^2 over the
-        test set; ``loo_risk``, the mean R of the squared leave-one-out residuals; ``stability``, the mean of g_i S_i,
-        S_i the stability at the sample itself; and, for the queries with core ``zero`` and ``fresh``,
-        ``spurious_accuracy_QUERY``; ``alignment_QUERY``, the mean of F_i, and ``alignment_sd_QUERY``, its standard
-        deviation over the samples; ``product_QUERY``, the mean of F_i S_i g_i; ``covariance_QUERY``, the mean of
-        f(z_i^s) g_i (labels have mean zero), and ``spread_QUERY``, its standard deviation over the samples;
-        ``noise_QUERY``, the standard deviation of f_{-i}(z_i^s) = f(z_i^s) - F_i S_i, the answer without the sample.
+        One row for each size, with the entries ``n``; ``source``; ``test_accuracy``, of the sign of the prediction;
+        ``test_risk``, the mean of (f - g)^2 over the test set; ``loo_risk``, the mean of the squared leave-one-out
+        residuals; ``stability``, the mean of g_i S_i, where S_i is the stability at the sample itself; and, for the
+        queries with core ``zero`` and ``fresh``, ``spurious_accuracy_QUERY``; ``alignment_QUERY``, the mean of F_i, and
+        ``alignment_sd_QUERY``, its standard deviation over the samples; ``product_QUERY``, the mean of F_i S_i g_i;
+        ``covariance_QUERY``, the mean of f(z_i^s) g_i (labels have mean zero), and ``spread_QUERY``, its standard
+        deviation over the samples; and ``noise_QUERY``, the standard deviation over the samples of
+        f_{-i}(z_i^s) = f(z_i^s) - F_i S_i, the prediction without the sample.
 
     Raises
     ------
     ValueError
-        As from the data, the features and the interpolator.
+        As for the data, the features and the interpolator.
     """
     zero, fresh = drawn(settings, seed)
     kernel, dtype = _kernel(settings, zero.Z.shape[1], seed, device), getattr(torch, settings.dtype)
@@ -139,7 +140,7 @@ def _cells(kind: str, data: str, acts: tuple[str, ...], most: int, scale: str) -
     paper = scale == "paper"
     sizes = tuple(n for n in (*SIZES, 2000, 5000) if n <= most) if paper else _SMOOTH
     width = (100_000 if paper else 2000) if kind == "rf" else 100
-    # the tangent kernel costs little: it can afford double precision, which its small width wants
+    # the tangent kernel is cheap enough for double precision, which its small width requires
     dtype = "float32" if kind == "rf" and paper else "float64"
     common = partial(Curve, data=data, kind=kind, k=width, dtype=dtype, n_test=1000)
     if data != "synthetic":
@@ -149,7 +150,7 @@ def _cells(kind: str, data: str, acts: tuple[str, ...], most: int, scale: str) -
 
 
 def _curves(kind: str, data: str, *acts: str, most: int = 1000) -> Experiment[Curve]:
-    """The accuracy curves of one kernel on one data set: the paper's at paper scale."""
+    """The accuracy curves of one kernel on one data set; at paper scale, those of the paper."""
     name, features = f"{kind}-{data}", {"rf": "random features", "ntk": "tangent features"}[kind]
     about = f"accuracies, alignment and stability of {features} on {data}"
     shorten = partial(up_to, most=_VERIFIED.get(name, 1000))

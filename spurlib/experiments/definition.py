@@ -1,4 +1,4 @@
-"""An experiment: a measurement, the settings it is repeated for, and how its repetitions are compared."""
+"""An experiment: a measurement, the settings for which it is repeated, and the comparison of repetitions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["SCALES", "Experiment"]
 
 SCALES = ("page", "paper")
-"""``"page"``: minutes on a laptop; ``"paper"``: the sizes of the paper."""
+"""``"page"`` takes minutes on a laptop; ``"paper"`` has the sizes of Bombari and Mondelli (2024)."""
 
 Row = dict[str, Any]
-"""Numbers, booleans and strings by name: one observation."""
+"""One observation: numbers, booleans and strings by name."""
 
 S = TypeVar("S", bound="DataclassInstance")
 """A frozen dataclass with the settings of a measurement."""
 
 
 def entries(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass as a record keeps them; those left at a default of None are left out."""
+    """The fields of a dataclass as they are stored in a record; fields left at a default of None are omitted."""
     if not is_dataclass(settings) or isinstance(settings, type):
         raise ValueError(f"cells: settings must be an instance of a frozen dataclass, got {type(settings).__name__}")
     named = ((field.name, field.default, getattr(settings, field.name)) for field in fields(settings))
@@ -48,33 +48,38 @@ def _itself(settings: S) -> S:
 
 @dataclass(frozen=True)
 class Experiment(Generic[S]):
-    """A measurement to be repeated for several settings and over seeds.
+    """A measurement that is repeated for several settings and seeds.
 
     Attributes
     ----------
     name : str
-        Letters, digits, ``-`` and ``_``. Its record at a scale is called ``name-scale``.
+        Name, of letters, digits, ``-`` and ``_``. The record at a scale is called ``name-scale``.
     about : str
         What is measured, in one line.
     cells : callable
-        From ``"page"`` or ``"paper"`` to the settings, one a cell: instances of a frozen dataclass whose fields JSON
-        can hold, told apart by those that are scalars.
+        Function from a scale, ``"page"`` or ``"paper"``, to the list of settings, one for each cell. Settings are
+        instances of a frozen dataclass whose fields can be stored as JSON, and they must differ in a scalar field.
     measure : callable
-        From (settings, seed, device) to rows: dicts of numbers, booleans and strings. An entry ``"source"`` says which
-        data were used.
+        Function from (settings, seed, device) to a list of rows, which are dicts of numbers, booleans and strings. An
+        entry ``"source"`` names the data that were used.
     keys : tuple of str
-        The entries of a row that tell it from the others of its cell; the rest is measured.
+        The entries by which the rows of a cell differ; all other entries are measured.
     shorten : callable
-        From settings to cheaper ones with some of their rows, for `verify`. Default: the settings themselves.
+        Function from settings to cheaper settings with some of the same rows, for `verify`. Default: the identity.
     version : int
-        To be raised when `measure` changes its numbers: it makes earlier records stale.
+        A number to increase when a change of `measure` changes its results, so that earlier records become stale.
     draws : dict
         Default number of seeds at each scale.
     tolerance : callable
-        From the name of a quantity and a measured row to the `Tolerance` of `verify`. Default: `rounding`. Booleans and
-        strings are exact, and so are integers of which the tolerance gives no unit.
+        Function from the name of a quantity and a measured row to the `Tolerance` of `verify`. Default: `rounding`.
+        Booleans and strings must agree exactly, and so must integers for which the tolerance has no unit.
     samples : tuple of str
-        Those of the keys that tell samples of one training set apart: statistical tolerances pool over them.
+        The keys by which the samples of one training set differ; statistical tolerances also compare means over them.
+
+    Raises
+    ------
+    ValueError
+        `name` has other characters.
     """
 
     name: str
@@ -92,12 +97,12 @@ class Experiment(Generic[S]):
         checked_name(self.name)
 
     def hash(self, scale: str, seeds: int) -> str:
-        """Hash of all that decides the numbers: name, version, settings, seeds; 16 hexadecimal digits."""
+        """Hash of name, version, settings and number of seeds, which determine the results; 16 hexadecimal digits."""
         cells = [entries(cell) for cell in self.cells(checked_scale(scale))]
         return checksum(canonical([self.name, self.version, cells, seeds]))[:16]
 
     def table(self, scale: str = "page", seeds: int | None = None, device: str = "cpu", **changes: Any) -> Any:
-        """Measure all cells here and now: the table that `run` records, kept nowhere.
+        """Measure all cells and return the table that `run` would record, without storing it.
 
         Parameters
         ----------
@@ -109,12 +114,12 @@ class Experiment(Generic[S]):
         Returns
         -------
         pandas.DataFrame
-            One observation a row, with the source of the data in the column ``source`` where `measure` names it.
+            One observation in each row. The column ``source`` names the source of the data if `measure` does.
 
         Raises
         ------
         ValueError
-            A field that the settings do not have; or as from `measure`.
+            The settings do not have one of these fields, `scale` or `seeds` is not valid, or as for `measure`.
         """
         seeds = positive(self.draws[checked_scale(scale)] if seeds is None else seeds, "seeds")
         rows = []
@@ -127,7 +132,7 @@ class Experiment(Generic[S]):
         return needed("pandas", "experiments").DataFrame(rows)
 
     def command(self, scale: str) -> str:
-        """The command line that makes its record."""
+        """The command line that makes the record."""
         return f"python -m spurlib.experiments run {self.name} --scale {scale}"
 
 
@@ -137,5 +142,5 @@ def checked_scale(scale: str) -> str:
 
 
 def coordinates(cells: Iterable[Mapping[str, Any]], experiment: Experiment[Any]) -> list[str]:
-    """The columns that tell the rows of one seed apart: the scalars among the entries of every cell, and the keys."""
+    """The columns by which the rows of one seed differ: the scalar entries of the cells, and the keys."""
     return list(dict.fromkeys([*(key for each in cells for key in scalars(each)), *experiment.keys]))

@@ -1,4 +1,4 @@
-"""Fully connected networks of several depths, trained again without single samples, beside their tangent kernels."""
+"""Fully connected networks of several depths, retrained without single samples, and their tangent kernels."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class DepthOfNetworks:
     Attributes
     ----------
     data, dtype : str
-        As for `spurious_data`; for the record, ``"float32"``.
+        The data, as for `spurious_data`; the precision, stored in the record, ``"float32"``.
     depth, width : int
         Number and width of the hidden layers.
     sizes : tuple of int
-        Sizes of the training sets, each the beginning of the next.
+        Sizes of the training sets, which are nested.
     left_out : int
-        The number of samples that are left out, one at a time, the first ones.
+        Number of samples, the first ones, that are left out one at a time.
     n_test, epochs : int
         Numbers of test samples and of steps.
     momentum : float
-        Of gradient descent.
+        Momentum of gradient descent.
     d, alpha : int, float
-        Of synthetic data: dimension, and share of the spurious coordinates.
+        For synthetic data, the dimension and the fraction of spurious coordinates.
     """
 
     data: str
@@ -70,9 +70,23 @@ class _Scaled(nn.Module):
 
 
 def ntk_network(d: int, depth: int, width: int, seed: int) -> nn.Module:
-    """A ReLU network without biases: standard Gaussian weights, inputs times the root of 1/d, or of 2/width.
+    """A ReLU network without biases, in the scaling of the neural tangent kernel.
 
-    Its tangent kernel tends to a multiple of ``InfiniteWidth("relu", "ntk", depth=depth, layers="all")``.
+    The weights are standard Gaussian. The inputs are multiplied by the square root of 1 / d, and the outputs of each
+    hidden layer by that of 2 / width. As the width grows, the tangent kernel tends to a multiple of
+    ``InfiniteWidth("relu", "ntk", depth=depth, layers="all")``.
+
+    Parameters
+    ----------
+    d, depth, width : int
+        Dimension of a sample, number of hidden layers, and their width.
+    seed : int
+        Seed of the weights.
+
+    Returns
+    -------
+    torch.nn.Module
+        A map from (n, d) to (n, 1), in float32.
     """
     layers: list[nn.Module] = [_Scaled(d**-0.5, False)]
     with weights_of(seed):
@@ -87,9 +101,9 @@ def ntk_network(d: int, depth: int, width: int, seed: int) -> nn.Module:
 def _descend(
     model: nn.Module, Z: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, rate: float, c: DepthOfNetworks
 ) -> tuple[Weights, float]:
-    """Weights of one copy of the network a row of `weights`, trained together; and their largest mean square residual.
+    """Weights of one copy of the network for each row of `weights`, and their largest mean square residual.
 
-    The first layer moves within the span of the samples alone: it is trained in coordinates of that span.
+    The first layer changes within the span of the samples only, so it is trained in coordinates of that span.
     """
     start = dict(model.state_dict())
     first, Q = next(iter(start)), torch.linalg.qr(Z.T).Q
@@ -114,11 +128,11 @@ def _descend(
 
 
 def depth_of_networks(settings: DepthOfNetworks, seed: int, device: str) -> list[Row]:
-    r"""Alignment and accuracies of trained networks of one depth, beside those of their tangent kernels.
+    r"""Alignment and accuracies of trained networks of one depth, and of their tangent kernels.
 
     The networks are those of `ntk_network`, minus their outputs at initialization. All weights are trained by gradient
-    descent on all samples, the step being one over the largest eigenvalue of the tangent kernel matrix at
-    initialization. Labels are the given ones minus their mean over the training set. Queries have a fresh core.
+    descent on all samples, with a step size of one over the largest eigenvalue of the tangent kernel matrix at
+    initialization. The mean over the training set is subtracted from the labels. Queries have fresh cores.
 
     Parameters
     ----------
@@ -132,17 +146,18 @@ def depth_of_networks(settings: DepthOfNetworks, seed: int, device: str) -> list
     Returns
     -------
     list of dict
-        One a size: ``n``; ``source``; ``train_loss``, the largest mean square residual of the
-        networks; ``similarity``, the cosine between the tangent kernel matrices before and after training; and of the
-        network ``test_accuracy``, ``spurious_accuracy`` over all n samples and ``alignment``, the sum of
-        S(z_i^s) S(z_i) over the samples left out, divided by that of S(z_i)^2, where S is the output minus that of the
-        network trained without the sample. With ``start_`` and ``limit_`` before the name the last three of
-        kernel interpolation of the same labels: by the tangent kernel at initialization, and by that of infinite width.
+        One row for each size, with the entries ``n``; ``source``; ``train_loss``, the largest mean square residual of
+        the networks; ``similarity``, the cosine between the tangent kernel matrices before and after training; and, for
+        the network, ``test_accuracy``, ``spurious_accuracy`` over all n samples, and ``alignment``, the sum of
+        S(z_i^s) S(z_i) over the samples left out divided by that of S(z_i)^2, where S is the prediction minus that of
+        the network trained without the sample. The last three with the prefixes ``start_`` and ``limit_`` are those of
+        kernel interpolation of the same labels, with the tangent kernel at initialization and with that of infinite
+        width.
 
     Raises
     ------
     ValueError
-        As from the data and the kernels.
+        As for the data and the kernels.
     """
     options: dict[str, Any] = {"n_test": settings.n_test, "query": "fresh", "seed": seed}
     if settings.data == "synthetic":
@@ -196,8 +211,8 @@ def _cells(scale: str) -> list[DepthOfNetworks]:
 
 
 def _tolerance(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """That of trained networks; the alignment differed by 0.8 percent with other instructions of the processor."""
-    if quantity == "train_loss":  # rounding, where all labels are fitted
+    """The tolerance of trained networks; the alignment differed by 0.8 percent on another type of processor."""
+    if quantity == "train_loss":  # a rounding error if all labels are fitted
         return Tolerance(0.5, absolute=1e-6)
     return Tolerance(0.03) if quantity == "alignment" else of_training(quantity, row)
 

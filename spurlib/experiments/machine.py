@@ -1,4 +1,4 @@
-"""What a record says of the code and the machine that made it."""
+"""Properties of the code and the machine that are stored in a record."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """Commit of the code, with ``-dirty`` when the library was changed since; ``$SPURLIB_COMMIT`` outside git.
+    """Commit of the code, with ``-dirty`` if the library has been changed since; ``$SPURLIB_COMMIT`` outside git.
 
-    Changed records do not count: one run writes them while the next one computes.
+    Changed records are ignored, because one run may write them while another one computes.
     """
     folder = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes, and of the language."""
+    """Versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for package in ("spurlib", "numpy", "scipy", "torch", "pandas"):
         try:
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_bytes() -> int:
-    """Most memory that this process has held so far; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # not on Windows

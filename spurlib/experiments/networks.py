@@ -1,4 +1,4 @@
-"""Accuracies of trained networks, and their stability by training again without single samples."""
+"""Accuracies of trained networks, and their stability by retraining without single samples."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class NetworkCurve:
     act : str
         The activation, as for `architecture`.
     dtype : str
-        For the record: ``"float32"``.
+        Precision, stored in the record: ``"float32"``.
     loss : {"square", "cross-entropy"}
         As for `train`.
     sizes : tuple of int
-        Sizes of the training sets, each the beginning of the next.
+        Sizes of the training sets, which are nested.
     n_test : int
         Number of test samples.
     epochs : int
-        The most.
+        Largest number of epochs.
     until : float or None
-        The train loss at which to stop.
+        The training loss at which to stop.
     d, alpha : int, float
-        Of synthetic data: dimension, and share of the spurious coordinates.
+        For synthetic data, the dimension and the fraction of spurious coordinates.
     classes : int
-        Of images: how many, the first ones.
+        For images, the number of classes, the first ones of the data set.
     """
 
     data: str
@@ -78,16 +78,16 @@ def network_curve(settings: NetworkCurve, seed: int, device: str) -> list[Row]:
     Returns
     -------
     list of dict
-        One a size: ``n``; ``source``; ``epochs_run``; ``train_loss`` and ``train_accuracy``, of the trained network
-        (with batch normalization as after training); ``test_accuracy``; ``spurious_accuracy_QUERY`` for the queries
-        with core ``zero`` and ``fresh``; ``unseen_accuracy``, the share of right answers to the frames of the test set
-        around the core zero. With each of the last three goes ``chance_...``: the share of right answers that one
-        expects when labels and answers are paired blindly.
+        One row for each size, with the entries ``n``; ``source``; ``epochs_run``; ``train_loss`` and
+        ``train_accuracy``, of the trained network in evaluation mode; ``test_accuracy``; ``spurious_accuracy_QUERY``
+        for the queries with core ``zero`` and ``fresh``; ``unseen_accuracy``, the accuracy at the spurious parts of the
+        test set with core zero; and for each of the last three ``chance_...``, the expected accuracy if labels and
+        predicted classes are paired at random.
 
     Raises
     ------
     ValueError
-        As from the data and from `train`.
+        As for the data and for `train`.
     """
     zero, fresh = drawn(settings, seed)
     start = architecture(settings.kind, zero, settings.classes or 1, act=settings.act, seed=seed)
@@ -121,9 +121,9 @@ class NetworkStability:
     left_out : tuple of int
         Positions of the samples that are left out, one at a time.
     epochs : int
-        Exactly so many.
+        Number of epochs.
     relabel : bool
-        Whether to train once more with the label of each of them flipped.
+        Whether to train another network for each of these samples, with its label flipped.
     """
 
     data: str
@@ -141,7 +141,7 @@ class NetworkStability:
 
 
 def network_stability(settings: NetworkStability, seed: int, device: str) -> list[Row]:
-    r"""Stability of trained networks by training again without single samples, beside their spurious answers.
+    r"""Stability of trained networks by retraining without single samples, and predictions at spurious queries.
 
     Parameters
     ----------
@@ -155,17 +155,17 @@ def network_stability(settings: NetworkStability, seed: int, device: str) -> lis
     Returns
     -------
     list of dict
-        One a size and sample: ``n``; ``sample``, its position; ``source``; of the network that has seen all,
-        ``train_loss``, ``train_accuracy``, ``test_accuracy`` and, over all n samples, ``spurious_accuracy_QUERY`` and
-        ``covariance_QUERY``, the covariance of outputs f(z_i^s) and labels; and of the sample, S being its stability,
-        ``label``; ``stability``, S(z_i); and for the queries with core ``zero`` and ``fresh`` ``stability_QUERY``,
-        S(z_i^s), and ``output_QUERY``, f(z_i^s). With ``relabel``, ``stability_relabeled`` and
-        ``stability_relabeled_QUERY``: the same S of the network that has seen the flipped label.
+        One row for each size and sample, with the entries ``n``; ``sample``, the position of the sample; ``source``;
+        for the network trained on all samples, ``train_loss``, ``train_accuracy``, ``test_accuracy`` and, over all n
+        samples, ``spurious_accuracy_QUERY`` and ``covariance_QUERY``, the covariance of predictions f(z_i^s) and
+        labels; for the sample, ``label``; ``stability``, S(z_i); and, for the queries with core ``zero`` and ``fresh``,
+        ``stability_QUERY``, S(z_i^s), and ``output_QUERY``, f(z_i^s). With ``relabel`` also ``stability_relabeled`` and
+        ``stability_relabeled_QUERY``, the same S for the network trained with the flipped label.
 
     Raises
     ------
     ValueError
-        As from the data and from `train_many`.
+        As for the data and for `train_many`.
     """
     zero, fresh = drawn(settings, seed)
     start, left_out = architecture(settings.kind, zero, act=settings.act, seed=seed), settings.left_out
@@ -214,9 +214,9 @@ def _fit(model: torch.nn.Module, Z: np.ndarray, g: np.ndarray) -> Row:
     return {"train_loss": float(loss.mean()), "train_accuracy": accuracy(f, g)}
 
 
-# Name: kind, data, largest N at page and at paper scale, most epochs, train loss at which to stop: what two cores can
-# do; and the largest N that `verify` runs again. The paper's own sizes, for a GPU: write 50_000, 1000, None in the
-# place of the largest N at paper scale, the epochs and the loss, and run with --device cuda.
+# Name: kind, data, largest N at page and at paper scale, largest number of epochs, training loss at which to stop, and
+# the largest N that `verify` runs again; chosen for two cores. For the sizes of the paper, on a GPU: replace the
+# largest N at paper scale, the epochs and the loss by 50_000, 1000 and None, and run with --device cuda.
 _NETWORKS: dict[str, tuple[str, str, int, int, int, float | None, int]] = {
     "network-fc-synthetic": ("fc", "synthetic", 200, 2000, 1000, 1e-4, 200),
     "network-fc-mnist": ("fc", "mnist", 200, 50_000, 1000, 1e-3, 200),

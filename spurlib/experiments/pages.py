@@ -1,4 +1,4 @@
-"""Results of a page that need pictures the package does not hold: recorded once, computed again where they are here."""
+"""Results that need images outside the package: recorded once, and computed again where the images are available."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Results = Mapping[str, Any]
 def recorded(
     name: str, compute: Callable[[], Results], *, data: str, classes: Sequence[int] | None = None, check: bool = True
 ) -> dict[str, np.ndarray]:
-    """Return a recorded result of a page, after computing it again where its pictures are at hand.
+    """Return a recorded result of a page, and compute it again if its images are available.
 
-    A page so shows the same numbers on every machine, and where the pictures can be had they are checked.
+    A page therefore shows the same numbers on every machine, and they are checked wherever the images are available.
 
     Parameters
     ----------
@@ -41,30 +41,31 @@ def recorded(
         Name of the result: lower-case words joined by ``-``. It is stored in ``pages/NAME.json`` of the folder of the
         records.
     compute : callable
-        Without arguments; returns a dict of numbers, or of arrays or lists of numbers, by name. It is called where
-        `data` are at hand, and its results must then agree with the record to 1e-6 of the largest entry of each.
+        Function without arguments that returns a dict of numbers, or of arrays or lists of numbers, by name. It is
+        called if `data` are available, and its results must then agree with the record up to 1e-6 times the largest
+        entry of each.
     data, classes
-        The pictures that `compute` needs, as for `framed_images`. For those that are part of the package `compute` is
+        The images that `compute` needs, as for `framed_images`. If they are part of the package, `compute` is always
         called and nothing is recorded.
     check : bool
-        False where the numbers are another processor's choice, as those of trained networks are: then `compute` is
-        called only to make a record that is not there.
+        False if the numbers depend on the processor, as those of trained networks do. Then `compute` is called only to
+        make a missing record.
 
     Returns
     -------
     dict of str to ndarray
-        The record: also where `compute` was called. Without a record, what `compute` returns, which is then recorded.
+        The record, even if `compute` was called. If there was no record, the results of `compute`, which are recorded.
 
     Raises
     ------
     MissingRecordError
-        There is no record, and the pictures are not at hand.
+        There is no record, and the images are not available.
     CorruptedRecordError
         The record was truncated or edited.
     StaleRecordError
-        What was computed does not agree with the record: delete the record to make it anew.
+        The computed results do not agree with the record; delete the record to make a new one.
     ValueError
-        A name of another form.
+        `name` has another form.
 
     Examples
     --------

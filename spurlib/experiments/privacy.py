@@ -1,4 +1,4 @@
-"""What is read off privately trained random features, and off the same features trained without privacy."""
+"""Label inference and membership for random features that are trained with and without privacy."""
 
 from __future__ import annotations
 
@@ -27,47 +27,55 @@ _PARTS = ("train", *_QUERIES, "test", "strangers")
 def centered(act: Any) -> Activation:
     """An activation minus its mean under N(0, 1), a constant that does not depend on the data.
 
-    A constant part of the features makes all samples alike, and a model's first steps count the labels of each sign.
+    A constant part of the features is common to all samples, so that the first steps of the descent mostly depend on
+    the mean of the labels.
 
     Parameters
     ----------
     act : str or Activation
+        The activation.
 
     Returns
     -------
     Activation
+        Its Hermite coefficient of degree zero is zero.
+
+    Raises
+    ------
+    ValueError
+        As for `activation`.
     """
     found = activation(act)
     return found.shifted(-float(found.coefficients(0)[0]))
 
 
 def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, rate: float, clip: float) -> np.ndarray:
-    """Answers of noiseless clipped descent when samples are left out, one at a time.
+    """Predictions of noiseless clipped descent when samples are left out, one at a time.
 
-    An observer with all samples but one can compute it: the prediction of the model that was trained without
-    that sample.
+    These are the predictions of models trained without one sample, which can be computed from the remaining samples.
 
     Parameters
     ----------
-    K : array, (m, m)
+    K : array, shape (m, m)
         Kernel matrix of all points, the training samples first.
-    g : array, (n,)
-        Labels.
-    left_out : array of int, (a,)
-        The sample that run j leaves out; the others keep their weight 1 / n.
-    asked : array of int, (a,)
-        The point at which run j is asked.
+    g : array, shape (n,)
+        Training labels.
+    left_out : array of int, shape (a,)
+        Position of the sample that run j leaves out; the other samples keep their weight 1 / n.
+    asked : array of int, shape (a,)
+        Position of the point at which run j is evaluated.
     steps, rate, clip
         As for `private_regression`.
 
     Returns
     -------
-    ndarray, (a,)
+    ndarray, shape (a,)
+        The prediction of each run.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, positions that are not there, NaN or infinite entries, numbers out of range.
+        Shapes do not match, positions or numbers are out of range, or entries are NaN or infinite.
     """
     K, g = symmetric(K, "K"), tensor(g, "g", ndim=1).cpu().numpy()
     n = len(g)
@@ -104,7 +112,7 @@ class Privacy:
     data, kind, act, dtype : str
         ``"synthetic"`` data, ``"rf"`` features; their activation and precision.
     d, alpha : int, float
-        Dimension, and share of the spurious coordinates.
+        Dimension, and fraction of spurious coordinates.
     k : int
         The width.
     sizes : tuple of int
@@ -112,13 +120,13 @@ class Privacy:
     n_test : int
         Number of test samples.
     audited : int
-        The number of training samples that are asked about, the first ones.
+        Number of training samples, the first ones, whose labels and membership are inferred.
     mus : tuple of float
         The budgets.
     steps, rate, clip
         As for `private_regression`.
     draws : int
-        Of the noise.
+        Number of draws of the noise.
     """
 
     act: str
@@ -139,9 +147,10 @@ class Privacy:
 
 
 def privacy_curve(settings: Privacy, seed: int, device: str) -> list[Row]:
-    r"""Accuracies, readings and attacks on membership of random features trained privately, for several budgets.
+    r"""Accuracies, label inference and membership attacks for privately trained random features and several budgets.
 
-    The activation is centered, the kernel divided by k times its energy: a sample's features have norm about one.
+    The activation is centered, and the kernel is divided by k times its energy, so that the features of a sample have
+    norm about one.
 
     Parameters
     ----------
@@ -155,20 +164,21 @@ def privacy_curve(settings: Privacy, seed: int, device: str) -> list[Row]:
     Returns
     -------
     list of dict
-        For each size ``n``, one row a budget with ``run`` "private", one with "noiseless" (the same descent, clipped,
-        without noise) and one with "interpolator" (least squares with a ridge of 1e-8). ``mu`` under replacement,
-        infinite for the last two; ``epsilon`` at delta = 1 / n^2; ``clipped``, the share of clipped gradients;
-        ``bound``, the theorem's on any reading; ``test_accuracy``; and, for the queries with core ``zero`` and
-        ``fresh``, ``spurious_accuracy_QUERY``, of the sign, and ``informed_QUERY``, of the sign of the difference to
-        the answer without the sample (see `answers_without`; for the interpolator without noise and clip, too).
-        ``advantage_loss`` and ``advantage_query``: true minus false positives of an attack on membership that knows
-        the whole sample and thresholds its loss, or that knows label and frame and thresholds the label's product with
-        the answer to the frame with a fresh core; the threshold comes from the other half of the samples.
+        For each size ``n``, one row for each budget with ``run`` "private", one with "noiseless" (the same clipped
+        descent without noise) and one with "interpolator" (with a ridge of 1e-8 times the mean of the diagonal). The
+        entries are ``mu`` under replacement, infinite for the last two; ``epsilon`` at delta = 1 / n^2; ``clipped``,
+        the fraction of clipped gradients; ``bound``, that of `reading_bound`; ``test_accuracy``; and, for the queries
+        with core ``zero`` and ``fresh``, ``spurious_accuracy_QUERY``, the accuracy of the sign attack, and
+        ``informed_QUERY``, that of the informed attack: the sign of the prediction minus the prediction without the
+        sample (see `answers_without`; for the interpolator, the leave-one-out prediction). ``advantage_loss`` and
+        ``advantage_query`` are the true minus the false positive rates of the loss attack, which compares the loss at a
+        sample with a threshold, and of the query attack, which compares the product of the label and the prediction at
+        the query with a fresh core with a threshold. The threshold is chosen on the other half of the samples.
 
     Raises
     ------
     ValueError
-        As from the data, the features and `private_regression`.
+        As for the data, the features and `private_regression`.
     """
     return [row for n in settings.sizes for row in _budgets(settings, n, seed, device)]
 
@@ -178,7 +188,7 @@ def _budgets(c: Privacy, n: int, seed: int, device: str) -> list[Row]:
     some = min(c.audited, n)
     descent: dict[str, Any] = {"steps": c.steps, "rate": c.rate}
     zero, fresh = (synthetic(n=n, d=c.d, alpha=c.alpha, n_test=c.n_test, query=query, seed=seed) for query in _QUERIES)
-    strangers = zero.Z_test.copy()  # the frames of the test set, in front of other cores
+    strangers = zero.Z_test.copy()  # spurious parts of the test set, with fresh cores
     strangers[:, ~zero.spurious] = np.roll(zero.Z_test[:, ~zero.spurious], 1, axis=0)
     parts = [zero.Z, zero.Z_spurious[:some], fresh.Z_spurious[:some], zero.Z_test, strangers]
     ends = np.cumsum([len(part) for part in parts])
@@ -219,7 +229,7 @@ def _kernel(c: Privacy, points: np.ndarray, seed: int, device: str) -> np.ndarra
 def _interpolator(
     K: np.ndarray, g: np.ndarray, at: dict[str, np.ndarray], dtype: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Answers at all points, and at the queries without their sample: f_{-i}(z_i^s) = f(z_i^s) - F_i r_i."""
+    """Predictions at all points, and at the queries without their sample: f_{-i}(z_i^s) = f(z_i^s) - F_i r_i."""
     n = len(g)
     m = Solve(K[:n, :n], g, ridge=1e-8 * np.trace(K[:n, :n]) / n, dtype=dtype)
     f, unseen = m.predict(K[:, :n]), {}
@@ -232,7 +242,7 @@ def _interpolator(
 def _advantage(members: np.ndarray, others: np.ndarray) -> float:
     """True minus false positives of a threshold on scores; scores have shape (draws, samples).
 
-    Each half of the samples is judged with the best threshold of the other half, so that the choice does not flatter.
+    The threshold for each half of the samples is the best one of the other half, so that the choice adds no bias.
     """
     total = 0.0
     for chosen, judged in ((0, 1), (1, 0)):

@@ -1,4 +1,4 @@
-"""Tables of long runs on disk, with provenance, and refused when anything in them was changed."""
+"""Tables of long runs on disk, with their provenance; a table that was changed is refused."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class CorruptedRecordError(RecordError):
 
 
 class StaleRecordError(RecordError):
-    """A record was made with another configuration than the code's."""
+    """A record was made with a configuration that is not the current one of the code."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The table of a run and where it comes from.
+    """The table of a run and its provenance.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        The results, one observation a row.
+        The results, one observation in each row.
     provenance : dict
         Configuration and hash, commit, seeds, device, dtype, versions, time, memory, data.
     """
@@ -67,8 +67,8 @@ class Record:
 def records_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the records.
 
-    It is `folder`, else ``$SPURLIB_RECORDS``, else the nearest ``records`` at or above the working directory, else
-    ``records`` in the working directory. A ``ValueError`` when `folder` is empty.
+    It is `folder` if given, else ``$SPURLIB_RECORDS``, else the nearest folder ``records`` in the working directory or
+    above it, else ``records`` in the working directory. A ``ValueError`` is raised if `folder` is empty.
     """
     if folder is not None and not os.fspath(folder):
         raise ValueError("folder must be the path of a folder, got an empty one")
@@ -81,7 +81,7 @@ def records_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 def canonical(content: Any) -> bytes:
-    """JSON with one spelling: equal content, equal bytes. Scalars of numpy count as numbers."""
+    """JSON in a canonical form, in which equal contents have equal bytes. Scalars of numpy count as numbers."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), default=_plain).encode()
 
 
@@ -97,13 +97,13 @@ def checksum(content: bytes) -> str:
 
 
 def sealed(content: dict[str, Any]) -> bytes:
-    """JSON of a dict that carries the checksum of the rest of it, to be read by `unsealed`."""
+    """JSON of a dict together with its checksum, to be read by `unsealed`."""
     content = content | {"sha256": checksum(canonical(content))}
     return json.dumps(content, indent=1, default=_plain).encode() + b"\n"
 
 
 def unsealed(written: bytes) -> dict[str, Any] | None:
-    """Content of what `sealed` wrote, or None when it is truncated or was edited."""
+    """The dict that `sealed` wrote, or None if the text was truncated or edited."""
     try:
         content = json.loads(written)
         seal = content.pop("sha256")
@@ -113,7 +113,7 @@ def unsealed(written: bytes) -> dict[str, Any] | None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment there is the old one or the new one, whole."""
+    """Write a file so that at every moment either the old or the new one is there in full."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         with _created(temporary) as file:
@@ -140,9 +140,9 @@ def _created(path: Path) -> Any:
 def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.PathLike[str] | None = None) -> Path:
     """Write a record: a CSV file, then a JSON file that names it, with its checksum and the types of its columns.
 
-    Killed at any moment, it leaves the old record or the new one, whole, and so do several processes that save the same
-    record at once: every table has a file name of its own, and the only file deleted is the table of the description
-    that was replaced.
+    If the process is killed at any moment, or if several processes save the same record at once, the old record or a
+    new one is there in full: every table has a file name of its own, and the only file that is deleted is the table of
+    the description that was replaced.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.Pat
         The results; its index is not kept. Columns hold numbers, booleans, strings, or a mixture of these and of
         missing values.
     provenance : dict
-        Where they come from: anything JSON can hold. `load` compares its entry ``"hash"``.
+        The provenance of the results, of any types that JSON can store. `load` compares the entry ``"hash"``.
     folder : path, optional
         Default: see `records_folder`.
 
@@ -164,9 +164,9 @@ def save(name: str, table: Any, provenance: dict[str, Any], folder: str | os.Pat
     Raises
     ------
     ValueError
-        A name of other characters; a column without a name of its own; a value that is none of the above.
+        `name` has other characters; a column has no name of its own; a value has another type.
     TypeError
-        A provenance that JSON cannot hold.
+        JSON cannot store the provenance.
     """
     folder, name = records_folder(folder), checked_name(name)
     columns, written = _written(table)
@@ -205,8 +205,8 @@ def load(
     folder : path, optional
         Default: see `records_folder`.
     hash : str or callable, optional
-        The hash of the configuration that the record must have been made with, or a function from the provenance to
-        it.
+        The hash of the configuration with which the record must have been made, or a function that returns it for the
+        provenance.
     renew : str
         The command that makes the record, for the error messages.
 
@@ -217,11 +217,11 @@ def load(
     Raises
     ------
     MissingRecordError
-        Neither of its files is there.
+        Both files of the record are missing.
     CorruptedRecordError
-        One of them is missing, truncated or edited; the message names the file.
+        One of the files is missing, truncated or edited; the message names it.
     StaleRecordError
-        Its hash is not `hash`.
+        The hash of the record is not `hash`.
     """
     folder, name = records_folder(folder), checked_name(name)
     advice = f": make it again with `{renew}`" if renew else ""
@@ -258,7 +258,7 @@ def load(
 
 
 def _description(path: Path, name: str) -> dict[str, Any] | None:
-    """What the JSON file of a record says, or None when it is not one that `save` wrote."""
+    """The content of the JSON file of a record, or None if `save` has not written it."""
     content = unsealed(path.read_bytes())
     table = content.get("table") if content and content.get("record") == name else None
     if content is None or not isinstance(table, dict) or not isinstance(content.get("provenance"), dict):
@@ -268,9 +268,9 @@ def _description(path: Path, name: str) -> dict[str, Any] | None:
     return content if own and isinstance(columns, dict) else None
 
 
-# A column of numbers is written as numpy prints them, of which Python reads the same numbers back. A column of strings
-# is written as it is, an empty cell for a missing one; all other columns (strings that are empty or hold control
-# characters, mixtures) have JSON in their cells.
+# Numbers are written so that Python reads back the same numbers. Strings are written as they are, with an empty cell
+# for a missing one. All other columns (with empty strings or control characters, or of mixed types) have JSON in their
+# cells.
 _DTYPES = "bool|u?int(8|16|32|64)|float(16|32|64)"
 _NUMBERS: dict[str, Callable[[str], Any]] = {
     "f": lambda cell: float(cell) if cell else float("nan"),
@@ -313,7 +313,7 @@ def _column(column: Any, label: str) -> tuple[str, list[str]]:
 
 
 def _read(written: bytes, columns: dict[str, str] | None) -> Any:
-    """The table of a CSV file, or None when it has not the columns that its description says."""
+    """The table of a CSV file, or None if its columns are not those of its description."""
     pandas = needed("pandas", "experiments")
     header, *rows = list(csv.reader(io.StringIO(written.decode(), newline=""))) or [[]]
     if (columns is not None and header != list(columns)) or any(len(row) != len(header) for row in rows):
@@ -340,7 +340,7 @@ def _series(pandas: Any, cells: list[str], kind: str) -> Any:
 
 
 def _numbers(cells: list[str], kind: str) -> np.ndarray:
-    """Numbers of a dtype; a ``ValueError``, ``KeyError`` or ``OverflowError`` where the cells are others."""
+    """Numbers of a dtype; a ``ValueError``, ``KeyError`` or ``OverflowError`` if the cells are not."""
     dtype = np.dtype(kind) if isinstance(kind, str) and re.fullmatch(_DTYPES, kind) else None
     if dtype is None:
         raise ValueError(f"{kind!r} is not a type of columns")
@@ -348,7 +348,7 @@ def _numbers(cells: list[str], kind: str) -> np.ndarray:
 
 
 def _guess(cells: list[str]) -> str:
-    """Type of a column of which the record does not say it: of those made before types were kept."""
+    """Type of a column of a record that was made before types were stored."""
     for kind in ("bool", "int64", "float64"):
         try:
             _numbers(cells, kind)

@@ -25,7 +25,7 @@ KNOWN = {each.name: each for each in _ALL}
 
 
 def register(new: Experiment[Any]) -> Experiment[Any]:
-    """Make an experiment known under its name, and return it; a ``ValueError`` when the name is taken."""
+    """Register an experiment under its name, and return it; a ``ValueError`` if the name is taken."""
     if new.name in KNOWN:
         raise ValueError(f"experiment {new.name!r} is there already")
     KNOWN[new.name] = new
@@ -38,12 +38,12 @@ def experiment_names() -> list[str]:
 
 
 def experiment(name: str) -> Experiment[Any]:
-    """The experiment of a name; an `OptionError` that lists those known when there is none."""
+    """The experiment with a given name; if there is none, an `OptionError` that lists the known ones."""
     if name not in KNOWN:
         raise OptionError(f"experiment {name!r} is not known; known are {', '.join(KNOWN)}")
     return KNOWN[name]
 
 
 def load_record(name: str, scale: str = "paper", folder: str | os.PathLike[str] | None = None) -> Record:
-    """Read the record of the experiment of a name: see `spurlib.experiments.runs.load`."""
+    """Read the record of the experiment with a given name; see `load`."""
     return load(experiment(name), scale, folder)

@@ -1,4 +1,4 @@
-"""Runs of experiments: grids of cells in parallel, kept one by one, resumed, recorded."""
+"""Runs of experiments: cells are computed in parallel, stored one by one, resumed, and recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .records import Record, RecordError, canonical, records_folder, sealed, uns
 __all__ = ["SCALES", "OptionError", "gram_by", "load", "run"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_IDLE = 10  # seconds after which a process without work ends, so that none outlives a run that was killed
+_IDLE = 10  # seconds after which an idle process ends, so that none survives a run that was killed
 
 
 class OptionError(ValueError):
@@ -48,7 +48,7 @@ def refusing() -> Iterator[None]:
 
 @functools.cache
 def _here() -> dict[str, Any]:
-    """What the code and the libraries of this process are."""
+    """Commit of the code, and versions of the libraries of this process."""
     return {"commit": commit(), "versions": versions()}
 
 
@@ -75,7 +75,7 @@ def _work(key: str, experiment: Experiment[Any], settings: Any, seed: int, devic
 
 
 def _checked(rows: list[Row], experiment: Experiment[Any], settings: Any) -> list[Row]:
-    """Return the rows of a cell, or say why they cannot be rows of a table."""
+    """Return the rows of a cell, or raise a ``ValueError`` if they cannot be rows of a table."""
     known = {"seed", *scalars(entries(settings))}
     for row in rows:
         for name, value in row.items():
@@ -83,9 +83,9 @@ def _checked(rows: list[Row], experiment: Experiment[Any], settings: Any) -> lis
                 kind = type(value).__name__
                 raise ValueError(f"{name!r} in a row is a {kind}: numbers, booleans and strings can be recorded")
             if name in known:
-                raise ValueError(f"{name!r} is in a row and in the settings: a table has one column of a name")
+                raise ValueError(f"{name!r} is in a row and in the settings: names of columns must be unique")
         if missing := set(experiment.keys) - set(row):
-            raise ValueError(f"a row has no {sorted(missing)[0]!r}, which is to tell it from the others")
+            raise ValueError(f"a row has no {sorted(missing)[0]!r}, which must distinguish it from the others")
     if len({tuple(row[key] for key in experiment.keys) for row in rows}) < len(rows):
         raise ValueError(f"two rows of one cell have the same {', '.join(experiment.keys)}")
     return rows
@@ -105,7 +105,7 @@ def _finished(
 
 @contextmanager
 def _of_loky(jobs: int) -> Iterator[Executor]:
-    """Processes that end with the block, at once when it is left by an exception."""
+    """Processes that end with the block, immediately if an exception leaves it."""
     loky = needed("joblib.externals.loky", "experiments")
     threads = str(max(1, loky.cpu_count() // jobs))
     env = {name: os.environ.get(name, threads) for name in _THREADS}
@@ -131,7 +131,7 @@ def _of_dask(jobs: int, address: str | None) -> Iterator[Executor]:
 
 
 def _devices(device: str, jobs: int) -> list[str]:
-    """The devices among which cells are dealt out: for several processes on ``"cuda"``, all GPUs."""
+    """The devices to which cells are assigned in turn: for several processes on ``"cuda"``, all GPUs."""
     several = jobs > 1 and torch.device(device) == torch.device("cuda")
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] if several else [str(device)]
 
@@ -151,32 +151,33 @@ def run(
 ) -> Record:
     """Measure all cells of an experiment that are not finished yet, and write its record.
 
-    A finished cell is kept in a file of its own until the record is written: an interrupted or killed run, run again,
-    loses the cells in flight at most. The table does not depend on the order of the cells or on interruptions. Cells
-    that were kept from another version or other settings are not used; nor are any kept ones when the data turn out to
-    come from another source than theirs. Everything that can be checked is checked before the first cell is computed.
+    A finished cell is stored in a file of its own until the record is written, so that a run that was interrupted or
+    killed loses at most the cells in progress when it is started again. The table does not depend on the order of the
+    cells or on interruptions. Stored cells of another version or of other settings are not used, and no stored cells
+    are used if the data now come from another source. Arguments are checked before the first cell is computed.
 
-    The provenance has ``commit`` and ``versions`` of the processes that computed (all of them, where they differ);
-    ``seconds``, the computing of all cells together; ``wall_seconds``, the time by the clock that all calls took from
-    one finished cell to the next (what was lost in flight is not counted; None when some cell was kept by a version
-    that did not measure it); and ``cores``, the number of cores of the machine that called.
+    The provenance contains ``commit`` and ``versions`` of the processes that computed the cells (all of them, if they
+    differ); ``seconds``, the total time of computation of all cells; ``wall_seconds``, the elapsed time of all calls
+    from one finished cell to the next (without lost cells; None if a cell was stored by a version that did not measure
+    it); and ``cores``, the number of cores of the machine that called `run`.
 
     Parameters
     ----------
     experiment : Experiment
         What to run.
     scale : {"page", "paper"}
-        At which sizes.
+        The scale, which determines the sizes.
     seeds : int, optional
-        Number of draws of each cell: seeds 0, 1, ... Default: the experiment's.
+        Number of draws of each cell, with seeds 0, 1, ... Default: that of the experiment.
     device : str
-        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... Several processes deal ``"cuda"`` out among all GPUs.
+        Device on which to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ... With several processes, ``"cuda"`` uses all
+        GPUs in turn.
     jobs : int
-        Largest number of processes; there are no more of them than cells.
+        Largest number of processes; there are at most as many as cells.
     backend : {"loky", "dask"}
-        Who runs them: joblib, or Dask's distributed scheduler.
+        What runs the processes: joblib, or the distributed scheduler of Dask.
     address : str, optional
-        For dask: the address of a running scheduler. Default: a local cluster of `jobs` processes.
+        Address of a running scheduler, for Dask only. Default: a local cluster of `jobs` processes.
     folder : path, optional
         Folder of the records. Default: see `records.records_folder`.
     progress : bool
@@ -192,12 +193,12 @@ def run(
     Raises
     ------
     OptionError
-        An unknown scale, backend or device; a number below 1; settings that their scalars do not tell apart; a
-        record of more seeds that would be replaced; a folder that cannot be written.
+        The scale, backend or device is unknown; a number is below 1; two settings have the same scalars; a record of
+        more seeds would be replaced; the folder cannot be written.
     ValueError
-        Rows that cannot be recorded; or what `Experiment.measure` raises.
+        Rows cannot be recorded, or as for the function `measure` of the experiment.
     ModuleNotFoundError
-        An optional dependency is missing; the message says which extra brings it.
+        An optional dependency is missing; the message names the extra that installs it.
     """
     if backend == "dask" and address is None:
         _refuse_unguarded()
@@ -291,7 +292,7 @@ def run(
     }
     records.save(name, table, provenance, folder)
     record = load(experiment, scale, folder)
-    shutil.rmtree(kept, ignore_errors=True)  # the record is there, and whole
+    shutil.rmtree(kept, ignore_errors=True)  # the record has been written in full
     return record
 
 
@@ -326,13 +327,13 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _refuse_unguarded() -> None:
-    """Leave a process of Dask that came here by importing the script that started it."""
+    """End a process of Dask that reaches this point by importing the script that started it."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit("backend 'dask' starts processes that import this script: put the call under a main guard")
 
 
 def _of_other_data(cells: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
-    """The cells found at the start, when one cell has data of two sources, which seeds do not; else none."""
+    """The cells found at the start if the data of one cell, over its seeds, have two sources; else none."""
     sources: dict[str, set[frozenset[str]]] = {}
     for label, cell in cells.items():
         of_cell = frozenset(row["source"] for row in cell["rows"] if "source" in row)
@@ -341,7 +342,7 @@ def _of_other_data(cells: dict[str, dict[str, Any]], found: dict[str, dict[str, 
 
 
 def _kept(path: Path, settings: Any, seed: int) -> dict[str, Any] | None:
-    """A finished cell, or None when it is not there, truncated, edited, or another one."""
+    """A finished cell, or None if it is missing, truncated, edited, or belongs to other settings."""
     cell = unsealed(path.read_bytes()) if path.is_file() else None
     same = cell and canonical([cell.get("configuration"), cell.get("seed")]) == canonical([entries(settings), seed])
     return cell if same else None
@@ -360,14 +361,14 @@ def table_of(cells: list[dict[str, Any]], experiment: Experiment[Any]) -> tuple[
 
 
 def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.PathLike[str] | None = None) -> Record:
-    """Read the record of an experiment, and refuse one that is not the code's.
+    """Read the record of an experiment, and refuse a record that does not belong to the current code.
 
     Parameters
     ----------
     experiment : Experiment
-        Whose record.
+        The experiment.
     scale : {"page", "paper"}
-        At which sizes.
+        The scale of the record.
     folder : path, optional
         Default: see `records.records_folder`.
 
@@ -378,7 +379,10 @@ def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.Pat
     Raises
     ------
     RecordError
-        It is missing, corrupted, or made with other settings; the message gives the command that renews it.
+        The record is missing, corrupted, or made with other settings; the message gives the command that makes it
+        again.
+    OptionError
+        `scale` is unknown.
     """
     with refusing():
         name, renew = f"{experiment.name}-{checked_scale(scale)}", experiment.command(scale)
@@ -390,29 +394,30 @@ def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.Pat
 
 
 def gram_by(executor: Executor, kernel: Any, A: Any, B: Any = None, *, workers: int) -> Any:
-    """Kernel matrix of features whose width is dealt out among the workers of an executor.
+    """Kernel matrix of features whose width is divided among the workers of an executor.
 
     Parameters
     ----------
     executor : concurrent.futures.Executor
-        Of the standard library, of joblib (``joblib.externals.loky.get_reusable_executor``), of Dask
-        (``Client.get_executor``), ...
+        An executor, for instance of the standard library, of joblib
+        (``joblib.externals.loky.get_reusable_executor``) or of Dask (``Client.get_executor``).
     kernel : RandomFeatures or TangentFeatures
+        The features.
     A, B
         As for ``kernel.gram``.
     workers : int
-        Into how many parts the width is cut; each is one task, which draws its own weights.
+        Number of parts into which the width is divided; each part is one task, which draws its own weights.
 
     Returns
     -------
-    array or tensor
+    array or tensor, shape (n, m)
         The sum of ``kernel.gram(A, B, tiles=(rank, workers))``, equal to ``kernel.gram(A, B)`` up to rounding. Parts
-        are added as they come, so that rounding may differ from call to call.
+        are added in the order in which they are finished, so rounding errors may differ from call to call.
 
     Raises
     ------
     ValueError
-        As from ``kernel.gram``; fewer than one worker.
+        As for ``kernel.gram``, or `workers` is below 1.
 
     Examples
     --------

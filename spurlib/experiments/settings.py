@@ -1,4 +1,4 @@
-"""What the settings of experiments stand for: data and networks by name, queries of both kinds, accuracies."""
+"""Data and networks by the names of the settings of experiments, queries of both kinds, and accuracies."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ S = TypeVar("S", bound="DataclassInstance")
 
 
 def spurious_data(data: str, pattern: str = "frame", **options: Any) -> SpuriousData:
-    """Data by the names in which the experiments know them.
+    """Data by the names that the settings of the experiments use.
 
     Parameters
     ----------
     data : str
         ``"synthetic"``, or a data set of `framed_images`.
     pattern : str
-        Of images: ``"frame"``, or a pattern of `marked_images`.
+        For images, ``"frame"`` or a pattern of `marked_images`.
     **options
         As for `synthetic`, `framed_images` or `marked_images`.
 
@@ -51,7 +51,7 @@ def spurious_data(data: str, pattern: str = "frame", **options: Any) -> Spurious
     Raises
     ------
     ValueError, DataNotAvailableError
-        As from these functions.
+        As for these functions.
     """
     if data == "synthetic":
         return synthetic(**options)
@@ -64,17 +64,18 @@ def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, s
     Parameters
     ----------
     kind : {"fc", "deep", "cnn", "resnet18", "vit"}
-        Fully connected with hidden layers of 500 and 200 neurons, or of four times 200; `small_cnn`; `resnet18`;
-        `vision_transformer` with two blocks of width 48, and as patch the largest divisor of the side, 8 at most, that
-        leaves more than one.
+        ``"fc"``: fully connected with hidden layers of 500 and 200 neurons. ``"deep"``: fully connected with four
+        hidden layers of 200 neurons. ``"cnn"``: `small_cnn`. ``"resnet18"``: `resnet18`. ``"vit"``:
+        `vision_transformer` with two blocks of width 48; the side of a patch is the largest proper divisor of the side
+        of the image, at most 8.
     data : SpuriousData
-        Images, or for the first two any data.
+        Images, or for the first two kinds any data.
     outputs : int
         1 for labels -1 and +1, else the number of classes.
     act : str
         The activation.
     seed : int
-        Of the weights.
+        Seed of the weights.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, s
     Raises
     ------
     ValueError
-        An unknown kind (the message lists those known), or as from the networks.
+        `kind` is unknown (the message lists the known ones), or as for the networks.
     """
     d, shape = data.Z.shape[1], data.image_shape
     if kind in ("fc", "deep"):
@@ -99,7 +100,7 @@ def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, s
 
 
 def drawn(settings: OfSizes, seed: int) -> tuple[SpuriousData, SpuriousData]:
-    """One draw of the data, as large as the largest training set: with queries of core zero, and of a fresh core."""
+    """One draw of the data for the largest training set, with queries with core zero and with fresh cores."""
     options: dict[str, Any] = {"n": max(settings.sizes), "n_test": settings.n_test, "seed": seed}
     if settings.data == "synthetic":
         options |= {name: getattr(settings, name) for name in ("d", "alpha")}
@@ -110,29 +111,29 @@ def drawn(settings: OfSizes, seed: int) -> tuple[SpuriousData, SpuriousData]:
 
 
 def up_to(settings: S, most: int) -> S:
-    """The same with small training sets only: training sets are nested, and rows of the smaller ones are unchanged."""
+    """The same with small training sets only; training sets are nested, so the rows of smaller ones do not change."""
     sizes: Sequence[int] = settings.sizes  # type: ignore[attr-defined]
     return replace(settings, sizes=tuple(n for n in sizes if n <= most) or sizes[:1])
 
 
 def answers(f: Any) -> np.ndarray:
-    """The class with the largest output; of one output, the sign, where zero counts as positive."""
+    """Predicted classes: the class of the largest output, or the sign of a single output (zero is positive)."""
     f = np.asarray(f)
     return f.argmax(axis=1).astype(float) if f.ndim == 2 else np.where(f >= 0, 1.0, -1.0)
 
 
 def chance(found: np.ndarray, labels: np.ndarray) -> float:
-    """The expected fraction of right classes when classes found and labels are paired at random."""
+    """The expected fraction of correct classes if predicted classes and labels are paired at random."""
     return sum(float(np.mean(found == c) * np.mean(labels == c)) for c in set(labels))
 
 
 def unseen(data: SpuriousData) -> np.ndarray:
-    """The spurious parts of the test samples around a core of zero, shape (n_test, d): no model was trained on them."""
+    """The spurious parts of the test samples with core zero, shape (n_test, d); they are not in the training set."""
     return np.where(data.spurious, data.Z_test, 0.0)
 
 
 def accuracy(f: Any, g: Any) -> float:
-    """The share of right answers: outputs f of shape (n,) or (n, classes), labels g of shape (n,).
+    """The fraction of correct predictions, for outputs f of shape (n,) or (n, classes) and labels g of shape (n,).
 
     Examples
     --------

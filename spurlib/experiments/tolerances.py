@@ -1,4 +1,4 @@
-"""How far what is measured again may be from what was recorded."""
+"""Tolerances for the comparison of repeated measurements with records."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["Tolerance", "of_gradients", "of_training", "rounding"]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a quantity that is measured again may be from the recorded one; by default not at all.
+    """How far a quantity that is measured again may be from the recorded one; by default it must be equal.
 
     Attributes
     ----------
     relative : float
-        The largest difference, relative to the scale of the quantity: the larger of the measured number and of the
-        median over seeds (and samples) of the recorded ones, in absolute value.
+        The largest allowed difference, relative to the scale of the quantity. The scale is the larger of the absolute
+        values of the measured number and of the median of the recorded numbers over seeds and samples.
     unit : float
-        Where it is positive, the quantity counts something: it is a whole multiple of `unit`, and may differ by
-        `steps` of them besides.
+        If it is positive, the quantity is an integer multiple of `unit`, as a count is, and may differ by another
+        `steps` units.
     steps : int
         See `unit`.
     statistical : bool
-        The differences of single samples are independent of each other. The means over the m samples of a cell, too,
-        are compared: they may differ by ``relative / sqrt(m)``.
+        Whether the differences of single samples are independent of each other. Then the means over the m samples of a
+        cell are compared as well; they may differ by the mean allowed difference over sqrt(m).
     absolute : float
-        A difference that is allowed besides, of a quantity that may be zero up to rounding.
+        An additional allowed difference, for a quantity that may be zero up to rounding.
     """
 
     relative: float = 0.0
@@ -38,16 +38,16 @@ class Tolerance:
 
 
 def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of what is computed without training: rounding errors, which differ from machine to machine.
+    """The tolerance of results that are computed without training: rounding errors, which depend on the machine.
 
-    Numbers agree to 1e-6 in double precision and to 1e-3 in single precision (``dtype`` of the configuration). In
-    single precision an accuracy may differ by two samples, whose predictions are zero up to rounding. A ``label`` is
-    exact.
+    Relative differences may be 1e-6 in double precision and 1e-3 in single precision (``dtype`` of the configuration).
+    In single precision an accuracy may differ by two samples, whose predictions are zero up to rounding. A ``label``
+    must agree exactly.
 
     Parameters
     ----------
     quantity : str
-        Its name: a column of the table.
+        Name of the quantity, a column of the table.
     row : mapping
         The measured row, with the scalars of its configuration.
 
@@ -63,14 +63,15 @@ def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
 
 
 def of_training(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of trained networks: what rounding errors become when training amplifies them.
+    """The tolerance of trained networks: rounding errors that are amplified by training.
 
-    Measured by training again with other instructions of the processor, which changed at most two answers in a
-    thousand, 2 percent of a train loss, 0.05 percent of a covariance or an output (a ResNet, whose batch normalization
-    amplifies more: 0.5 percent) and 3 percent of the stability of a single sample (a ResNet: 10). Allowed are: one
-    answer and one percent of them (a ResNet: two and two percent); half of a train loss, which falls by as much from
-    one epoch to the next; one epoch and one in twenty; 0.4 percent of covariances, outputs and risks (a ResNet: 3
-    percent); and 0.3 of a stability, statistically, over the samples left out.
+    The errors were measured by repeating the training with other instructions of the processor. This changed at most
+    two predicted classes in a thousand, a training loss by 2 percent, a covariance or an output by 0.05 percent (0.5
+    percent for a ResNet, whose batch normalization amplifies errors more), and the stability of a single sample by 3
+    percent (10 percent for a ResNet). The tolerances are one predicted class plus one percent of them (for a ResNet,
+    twice as much); half of a training loss, which may fall by as much from one epoch to the next; one epoch plus one in
+    twenty; 0.4 percent of covariances, outputs and risks (3 percent for a ResNet); and 0.3 of a stability,
+    statistically over the samples left out.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def of_training(quantity: str, row: Mapping[str, Any]) -> Tolerance:
         m = samples_of(quantity, row)
         answers = more * (1 + m // 100)
         if quantity.startswith("chance_"):
-            # of m^2 pairs of an answer and a label; one answer is in m of them, of which half at most become right
+            # of m^2 pairs of prediction and label; one prediction is in m of them, and at most half become correct
             return Tolerance(unit=1 / m**2, steps=answers * m // 2)
         return Tolerance(unit=1 / m, steps=answers)
     if quantity == "epochs_run":
@@ -104,14 +105,15 @@ def samples_of(accuracy: str, row: Mapping[str, Any]) -> int:
 
 
 def of_gradients(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of what is computed from the gradients of networks, before and after training.
+    """The tolerance of results that are computed from the gradients of networks, before and after training.
 
-    Rounding errors of single precision, 1e-7, are amplified by the condition of the kernel matrix: 2e-7 times the
-    condition is allowed besides what follows. At the start numbers agree to 1e-3, the condition itself and all of a
-    ResNet to 4e-3. At the end training has amplified them as well: measured as for `of_training` they were 3
-    percent of a mean, 8 percent of a condition, and 17 percent of the alignment of a single sample, all of a ResNet.
-    Allowed are 0.1 of means and deviations, 0.3 of the condition, and 0.5 of a single alignment, at the end and
-    halfway, statistically. The rest as `of_training` says.
+    Rounding errors of single precision, 1e-7, are amplified by the condition number of the kernel matrix, so that 2e-7
+    times this number is added to all of the following tolerances. At the start, relative differences may be 1e-3, and
+    4e-3 for the condition number itself and for a ResNet. At the end, training has amplified the errors as well.
+    Measured as for `of_training`, they were at most 3 percent of a mean, 8 percent of a condition number, and 17
+    percent of the alignment of a single sample, all for a ResNet. The tolerances are 0.1 of means and standard
+    deviations, 0.3 of the condition number, and, statistically, 0.5 of a single alignment at the end and halfway. All
+    other quantities have the tolerances of `of_training`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Random slices of records, run again and compared with what was recorded."""
+"""Random slices of records, which are run again and compared with the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tolerances import Tolerance
 
 __all__ = ["compare", "verify"]
 
-_TINY = 1e-12  # a difference that is no difference, where the scale of a quantity is zero
+_TINY = 1e-12  # difference that is always allowed, for quantities whose scale is zero
 
 
 def verify(
@@ -31,11 +31,11 @@ def verify(
     folder: str | os.PathLike[str] | None = None,
     seed: int | None = None,
 ) -> Any:
-    """Run a random slice of a record again, with the same seeds, and compare.
+    """Run a random slice of a record again with the same seeds, and compare the results.
 
-    What is computed without training agrees up to rounding errors, as `rounding` says. Training amplifies them: the
-    same networks come out on the same machine, others on a machine with other instructions, with differences that
-    were measured for each experiment and stand in its ``tolerance``.
+    Results that are computed without training agree up to rounding errors, as defined by `rounding`. Training amplifies
+    these: the networks are the same on the same machine, and differ on a processor with other instructions. These
+    differences were measured for each experiment and determine its ``tolerance``.
 
     Parameters
     ----------
@@ -44,23 +44,23 @@ def verify(
     cells : int
         Number of cells, drawn at random.
     whole : bool
-        Run the cells as they are. Default: as the experiment shortens them.
+        Whether to run the cells in full. Default: they are shortened as the experiment defines.
     device : str
-        Where to compute.
+        Device on which to compute.
     seed : int, optional
-        Of the choice of cells. Default: another one each time.
+        Seed of the choice of cells. Default: a new one each time.
 
     Returns
     -------
     pandas.DataFrame
-        As from `compare`.
+        As for `compare`.
 
     Raises
     ------
     OptionError
-        An argument out of range.
+        An argument is out of range.
     RecordError
-        As for `load`, or the record was made from another copy of the data than the one here.
+        As for `load`, or the record was made with a copy of the data that is not the one on this machine.
     """
     with refusing():
         checked_scale(scale)
@@ -92,16 +92,17 @@ def compare(recorded: Any, measured: Any, experiment: Experiment[Any], scale: st
     measured : pandas.DataFrame
         Some of its rows, measured again.
     experiment : Experiment
-        Whose; its ``tolerance`` says how far numbers may differ, its ``samples`` over which rows means are taken.
+        The experiment. Its ``tolerance`` determines how far numbers may differ, and its ``samples`` over which rows
+        means are taken.
     scale : {"page", "paper"}
-        At which sizes.
+        The scale of the record.
 
     Returns
     -------
     pandas.DataFrame
-        One quantity of a measured row a row: the scalars of its settings, its seed and keys; ``quantity``;
-        ``measured``; ``recorded``, missing where the record has not exactly one such row; ``allowed``, the largest
-        difference; ``agrees``.
+        One row for each quantity of a measured row, with the scalars of the settings, the seed and the keys;
+        ``quantity``; ``measured``; ``recorded``, missing unless the record has exactly one such row; ``allowed``, the
+        largest difference that is allowed; and ``agrees``.
     """
     point = coordinates(map(entries, experiment.cells(scale)), experiment)
     index = [*point, "seed"]
@@ -145,7 +146,7 @@ def _missing(value: Any) -> bool:
 
 
 def _at(row: Row, columns: list[str]) -> tuple[Any, ...]:
-    """Where a row is; what its configuration does not name is None."""
+    """The values of some columns in a row; None where the configuration does not define them."""
     return tuple(None if _missing(row.get(column)) else row[column] for column in columns)
 
 

@@ -1,4 +1,4 @@
-"""Trained networks: four architectures, training, and leaving samples out by training again."""
+"""Networks: four architectures, their training, and retraining without single samples."""
 
 from .models import fully_connected, resnet18, small_cnn, vision_transformer
 from .training import DivergedError, leave_one_out, mean_of, predict, settled, train, train_many

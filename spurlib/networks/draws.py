@@ -1,4 +1,4 @@
-"""What torch draws, made to depend on a seed alone."""
+"""Random numbers of torch that depend on a seed alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._checks import seed_of
 __all__ = ["Drawing", "generator_of", "recording_gradients", "weights_of"]
 
 _CREATE = (torch.ops.aten.empty, torch.ops.aten.zeros, torch.ops.aten.ones)
-# These draw as many numbers as the data decide, so that a sample left out would change what is drawn for the others.
+# The number of draws of these depends on the data, so leaving out a sample would change the draws for the others.
 _BY_VALUE = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_, torch.ops.aten.poisson)
 
 
@@ -27,11 +27,11 @@ def recording_gradients() -> Iterator[None]:
 
 
 def generator_of(seed: int, device: torch.device | str = "cpu", *, child: int | None = None) -> torch.Generator:
-    """A generator of torch: different seeds give different streams, and a `child` one more, independent of the rest."""
+    """A torch generator. Different seeds give different streams; `child` gives a further one, independent of these."""
     if child is not None:
         seed = int(np.random.SeedSequence(seed, spawn_key=(child,)).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator(device).manual_seed(seed)
-    if generator.device.type == "cpu" and seed >= 2**32:  # of which torch keeps the last 32 bits
+    if generator.device.type == "cpu" and seed >= 2**32:  # torch keeps only the last 32 bits
         state = generator.get_state()
         words = np.random.SeedSequence(seed).generate_state(624)  # the state of the Mersenne twister, after a header
         state.view(torch.int64)[3:627] = torch.from_numpy(words.astype(np.int64))
@@ -40,9 +40,9 @@ def generator_of(seed: int, device: torch.device | str = "cpu", *, child: int | 
 
 
 class Drawing(TorchDispatchMode):
-    """While active, all that torch draws in this thread comes from `generator`, and new tensors are of type `dtype`.
+    """While active, all random numbers of torch in this thread come from `generator`, and new tensors have `dtype`.
 
-    The global generator and the default type, which other threads use at the same time, are neither read nor changed.
+    The global generator and the default dtype, which other threads use at the same time, are neither read nor changed.
     """
 
     def __init__(self, generator: torch.Generator, dtype: torch.dtype | None = None):
@@ -75,7 +75,7 @@ class Drawing(TorchDispatchMode):
 
 @contextmanager
 def weights_of(seed: Any) -> Iterator[None]:
-    """Let torch draw the weights of layers from a seed: in single precision, on the CPU, as if nothing were set."""
+    """Let torch draw the weights of layers from a seed, in single precision and on the CPU, whatever its defaults."""
     generator = generator_of(seed_of(seed))
     with torch.inference_mode(False), torch.device("cpu"), Drawing(generator, torch.float32):
         yield

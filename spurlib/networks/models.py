@@ -1,4 +1,4 @@
-"""Networks before training: four architectures, with weights from a seed."""
+"""Networks before training: four architectures whose weights depend on a seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Entrywise(nn.Module):
 
 
 class _OfImages(nn.Module):
-    """A network of pictures that takes them as `SpuriousData` holds them: flat, channels last."""
+    """A network for images in the format of `SpuriousData`: flat, channels last."""
 
     def __init__(self, image_shape: tuple[int, int, int], body: nn.Module, act: Activation | None = None):
         super().__init__()
@@ -56,7 +56,7 @@ def _swap(module: nn.Module, act: Activation) -> None:
 
 
 def _differentiable(act: str | Activation | Callable[[Any], Any]) -> Activation:
-    """The activation, if the derivative that torch computes is that of its values."""
+    """Return the activation if torch computes its derivative correctly."""
     phi = activation(act)
     with recording_gradients():
         x = 3 * torch.sin(torch.arange(1, 25, dtype=torch.float64, device="cpu"))  # not where kinks are
@@ -66,7 +66,7 @@ def _differentiable(act: str | Activation | Callable[[Any], Any]) -> Activation:
             raise ValueError(f"act: torch cannot differentiate {phi.name!r}")
         (derivative,) = torch.autograd.grad(values.sum(), x)
     with torch.no_grad():
-        # Near a kink only one side has the right quotient; functions computed in single precision need a longer step.
+        # Near a kink only one side has the right quotient; functions computed in single precision need a larger step.
         steps = torch.tensor([1e-7, -1e-7, 1e-5, -1e-5, 1e-3, -1e-3], dtype=torch.float64, device="cpu")[:, None]
         quotients = (phi((x + steps).flatten()).view(6, -1) - phi(1 * x)) / steps
         nearest = quotients.gather(0, (quotients - derivative).abs().nan_to_num(torch.inf).argmin(0)[None])[0]
@@ -99,7 +99,7 @@ def fully_connected(
     act: str | Activation | Callable[[Any], Any] = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """A fully connected network, d - 500 - 200 - outputs.
+    """A fully connected network with layers of d, 500, 200 and `outputs` units by default.
 
     Parameters
     ----------
@@ -110,19 +110,20 @@ def fully_connected(
     widths : sequence of int
         Widths of the hidden layers.
     act : str, Activation or callable
-        As for `activation`; one that torch can differentiate.
+        As for `activation`; torch must be able to differentiate it.
     seed : int
-        Of the weights, drawn as torch does by default: uniform within one over the root of the number of inputs.
+        Seed of the weights. As is the default in torch, they are uniform on the interval whose ends are plus and minus
+        one over the square root of the number of inputs.
 
     Returns
     -------
     torch.nn.Module
-        From (n, d) to (n, outputs), in float32.
+        A map from (n, d) to (n, outputs), in float32.
 
     Raises
     ------
     ValueError
-        A size below 1, or an activation that is not known or not differentiable by torch.
+        A size is below 1, or the activation is unknown or not differentiable by torch.
 
     Notes
     -----
@@ -161,22 +162,22 @@ def small_cnn(
     outputs, seed : int
         As for `fully_connected`.
     act : str, Activation or callable
-        Replaces ReLU; as for `fully_connected`.
+        The activation that replaces ReLU, as for `fully_connected`.
 
     Returns
     -------
     torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
+        A map from flat images, shape (n, height * width * channels), to (n, outputs), in float32.
 
     Raises
     ------
     ValueError
-        A shape or a number out of range.
+        A shape or a number is out of range, or the activation is unknown or not differentiable by torch.
 
     Notes
     -----
-    The architecture of Bombari and Mondelli (2024), section 6; that the convolutions keep height and width (by zeros
-    around the image) is our choice.
+    The architecture of Bombari and Mondelli (2024), section 6. It is our choice that the convolutions preserve height
+    and width, by zero padding.
 
     Examples
     --------
@@ -202,14 +203,14 @@ def resnet18(
     act: str | Activation | Callable[[Any], Any] = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """ResNet-18 as torchvision has it, with untrained weights.
+    """The ResNet-18 of torchvision, with untrained weights.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Height, width and channels, of which the first layer takes that number. Any size will do, as for torchvision;
-        but the last layers of images of at most 32 x 32 pixels have one position, and a batch of one such image cannot
-        be normalized in training.
+        Height, width and channels; the first layer has that number of input channels. As in torchvision, every size is
+        allowed. But for images of at most 32 x 32 pixels the last layers have one position, and a batch of one such
+        image cannot be normalized in training.
     outputs, seed : int
         As for `fully_connected`.
     act : str, Activation or callable
@@ -226,6 +227,10 @@ def resnet18(
         A shape or a number out of range, or an activation that is not known or not differentiable by torch.
     ModuleNotFoundError
         torchvision is missing.
+
+    Notes
+    -----
+    He et al. (2016).
 
     Examples
     --------
@@ -252,19 +257,19 @@ def vision_transformer(
     act: str | Activation | Callable[[Any], Any] = "gelu",
     seed: int = 0,
 ) -> nn.Module:
-    """A small vision transformer, torchvision's, with untrained weights.
+    """A small vision transformer of torchvision, with untrained weights.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Height, width and channels; the image is square and cut into squares of `patch` pixels a side.
+        Height, width and channels. The image must be square; it is cut into squares with sides of `patch` pixels.
     outputs, seed : int
         As for `fully_connected`.
     patch, width, layers, heads : int
-        Side of a patch, size of a token, number of blocks, and of attention heads, which divides the width. The
-        neurons of a block number twice the width.
+        Side of a patch in pixels, size of a token, number of blocks, and number of attention heads, which must divide
+        the width. The hidden layer of a block has twice as many neurons as the width.
     act : str, Activation or callable
-        Replaces GELU; as for `fully_connected`.
+        The activation that replaces GELU, as for `fully_connected`.
 
     Returns
     -------
@@ -280,8 +285,8 @@ def vision_transformer(
 
     Notes
     -----
-    The head starts from zero in torchvision, which makes the output constant at initialization; here it is drawn as
-    torch draws linear layers. Small sizes: Dosovitskiy et al. (2021) train much larger ones.
+    In torchvision the weights of the head are zero, so that the output is constant at initialization; here they are
+    drawn as torch draws linear layers. Dosovitskiy et al. (2021) train much larger networks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training of networks, and leaving samples out by training again."""
+"""Training of networks, and retraining without single samples."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .draws import Drawing, generator_of, recording_gradients
 
 __all__ = ["DivergedError", "leave_one_out", "mean_of", "predict", "settled", "train", "train_many"]
 
-_FEW_PARAMETERS = 50_000  # on a CPU, models above this are as fast one by one (bench/run.py)
+_FEW_PARAMETERS = 50_000  # on a CPU, larger models are trained as fast one by one (bench/run.py)
 _PRECISIONS = (torch.float32, torch.float64)
 
 
 class DivergedError(ValueError):
-    """A training whose loss or weights became NaN or infinite."""
+    """The loss or the weights became NaN or infinite during training."""
 
 
 def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
-    """Outputs of a network, computed where its weights are, with batch normalization as after training.
+    """Predictions of a network in evaluation mode, computed on the device of its weights.
 
     Parameters
     ----------
@@ -36,18 +36,19 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
     Z : array or tensor, shape (n, d)
         Samples.
     batch : int
-        How many at a time.
+        Largest number of samples that are computed at a time.
 
     Returns
     -------
-    array or tensor like `Z`
-        Shape (n,) for a network with one output, else (n, outputs).
+    array or tensor, shape (n,) for a network with one output, else (n, outputs)
+        Of the kind of `Z`.
 
     Raises
     ------
     ValueError
-        Samples that are not numbers, or of a size that the network does not take; a network whose outputs are not of
-        shape (n, outputs), are not finite, or depend on the batch (batch normalization without running statistics).
+        The samples are not numbers, or have a size that the network does not accept; the outputs of the network do not
+        have shape (n, outputs), are not finite, or depend on the batch (batch normalization without running
+        statistics).
 
     Examples
     --------
@@ -72,13 +73,13 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
 
 
 def _pieces(Z: Array, rows: int) -> Iterable[Array]:
-    """`Z` cut into `rows` at a time, so that only these are converted at once; or whole, where it cannot be cut."""
+    """`Z` in pieces of `rows` rows, of which one at a time is converted; or as a whole, if it cannot be cut."""
     dense = isinstance(Z, np.ndarray) or (isinstance(Z, torch.Tensor) and Z.layout == torch.strided)
     return (Z[start : start + rows] for start in range(0, len(Z), rows)) if dense and Z.ndim == 2 and len(Z) else [Z]
 
 
 def _evaluated(model: nn.Module) -> nn.Module:
-    """The network in evaluation mode: itself, or a copy that shares all its tensors, so that no flag of it is set."""
+    """The network in evaluation mode: itself, or a copy with the same tensors, so that its own mode is not changed."""
     if not any(module.training for module in model.modules()):
         return model
     held = (value for module in model.modules() for value in vars(module).values())
@@ -94,7 +95,7 @@ def _outputs(model: nn.Module, samples: torch.Tensor) -> torch.Tensor:
         raise
     except RuntimeError as error:
         if len(samples) > 1:
-            _outputs(model, samples[:1])  # raises where the columns are at fault, and not the number of rows
+            _outputs(model, samples[:1])  # raises if the columns are at fault, and not the number of rows
             raise
         raise ValueError(f"Z has {samples.shape[1]} columns, which the network does not take: {error}") from error
 
@@ -114,7 +115,7 @@ def _rows_of(out: Any, samples: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(model: nn.Module) -> torch.Tensor:
-    """The first parameters of a network with which this library computes, which tell precision and device."""
+    """The first parameters of a network, after checks; they have its precision and device."""
     weights = list(model.parameters()) if isinstance(model, nn.Module) else []
     if not weights:
         raise ValueError(f"model must be a torch.nn.Module with parameters, got {type(model).__name__}")
@@ -157,52 +158,53 @@ def train(
     weights: Array | None = None,
     until: float | None = None,
 ) -> tuple[nn.Module, np.ndarray]:
-    """Train a copy of a network by Adam, its step times 0.8 after every 100 epochs.
+    """Train a copy of a network with Adam, whose step size is multiplied by 0.8 after every 100 epochs.
 
     Parameters
     ----------
     model : torch.nn.Module
         The network before training; it is not changed. Layers in evaluation mode inside a network in training mode stay
-        so (frozen batch normalization, dropout that is switched off); of a network that is itself in evaluation mode,
-        as `train` returns it, every layer is trained.
+        in evaluation mode (frozen batch normalization, dropout that is switched off). A network that is itself in
+        evaluation mode, such as one that `train` returns, is put in training mode with all its layers.
     Z : array or tensor, shape (n, d)
         Samples.
     g : array or tensor, shape (n,)
         Labels: numbers for the square loss, the classes 0, 1, ... for the cross entropy.
     epochs : int
-        How often every sample is visited.
+        Number of passes over the samples.
     loss : {"square", "cross-entropy"}
         ``"square"``, (f - g)^2, is for a network with one output.
     batch : int
-        Most samples in a step. Batches differ in size by one at most, and are drawn anew for every epoch.
+        Largest number of samples in a step. The sizes of batches differ by at most one, and batches are drawn anew for
+        every epoch.
     lr : float
-        Step of Adam at the start.
+        Initial step size of Adam.
     seed : int
-        Of the order of the samples, which is drawn by the CPU's generator, for every device; and of what the network
-        draws in training (dropout), by the generator of the device.
+        Seed of the order of the samples, which is drawn by the CPU's generator for every device, and of the random
+        numbers of the network in training (dropout), which the generator of the device draws.
     device : str
         Where to train, and where the returned network is.
     weights : array or tensor, shape (n,), optional
-        Weights of the samples in the loss, nonnegative. The loss of a batch is the weighted mean: a sample of weight
-        zero is left out, and has no influence whatever.
+        Weights of the samples in the loss, nonnegative. The loss of a batch is the weighted mean, so a sample of weight
+        zero is left out and has no influence.
     until : float, optional
         Stop after the first epoch whose loss is below it.
 
     Returns
     -------
     (torch.nn.Module, ndarray of shape (epochs run,))
-        The trained network, in evaluation mode; and the loss of each epoch: the weighted mean over its batches, each
-        before its own step, as in training.
+        The trained network, in evaluation mode, and the loss of each epoch: the weighted mean over its batches, where
+        the loss of a batch is computed before its step.
 
     Raises
     ------
     ValueError
-        Before training: shapes that do not fit, labels that the loss does not take, numbers out of range, an unknown
-        loss or device; a network that `predict` refuses, whose output depends on the batch, that has nothing to train,
-        or that cannot normalize a batch in which one sample would be alone. In its first step: a network that draws
-        numbers in a way that takes no generator.
+        Before training: shapes do not match, labels do not suit the loss, numbers are out of range, or the loss or
+        device is unknown; the network is refused by `predict`, has outputs that depend on the batch, has no parameters
+        to train, or cannot normalize a batch that would consist of one sample. In the first step: the network draws
+        random numbers in a way that takes no generator.
     DivergedError
-        The loss or the weights became NaN or infinite: a ``ValueError`` that names the epoch.
+        The loss or the weights became NaN or infinite; a ``ValueError`` that names the epoch.
 
     Notes
     -----
@@ -239,31 +241,32 @@ def train_many(
     device: torch.device | str = "cpu",
     together: bool | None = None,
 ) -> list[nn.Module]:
-    """Train several copies of a network, from the same weights and in the same order, on other labels or samples.
+    """Train several copies of a network on different labels or samples, with the same initial weights and order.
 
     Parameters
     ----------
     model, Z, epochs, loss, batch, lr, seed, device
         As for `train`.
     g, weights : array or tensor, shape (n,) or (models, n)
-        Labels, and weights of the samples in the loss; those of one axis are the same for all networks.
+        Labels, and weights of the samples in the loss; arrays with one axis are used for all networks.
     together : bool, optional
-        Train all at once, as one network with an axis more (by ``torch.func``), or one by one. Default: what is faster:
-        at once on a GPU, and on a CPU when the network is small and has no convolutions; one by one where torch cannot
-        do otherwise. A network with batch
-        normalization is trained one by one: at once, a sample of weight zero would still enter the averages of its
-        batch, and so not be left out; one by one it is taken from the batch.
+        Whether to train all networks at once, as one network with an additional axis (by ``torch.func``), or one by
+        one. The default is the faster way: at once on a GPU, and on a CPU if the network is small and has no
+        convolutions; otherwise, or if torch cannot train them at once, one by one. Networks with batch normalization
+        are always trained one by one. If they were trained at once, a sample of weight zero would still enter the
+        averages of its batch; one by one, it is removed from the batch.
 
     Returns
     -------
     list of torch.nn.Module
+        The trained networks, in evaluation mode.
 
     Raises
     ------
     ValueError
-        As from `train`; or `together` was asked for with batch normalization, or where torch cannot; or a sample has
-        weight zero in a network with both batch normalization and dropout, where it would change what is drawn for
-        the others.
+        As for `train`; or `together` is True for a network with batch normalization, or for one that torch cannot train
+        in this way; or a sample has weight zero for a network with both batch normalization and dropout, where leaving
+        it out would change the random numbers for the others.
 
     Examples
     --------
@@ -295,10 +298,10 @@ def train_many(
 def leave_one_out(
     model: nn.Module, Z: Array, g: Array, left_out: Sequence[int], **options: Any
 ) -> tuple[nn.Module, list[nn.Module]]:
-    """Train a network with all samples, and once more without each of some of them.
+    """Train a network on all samples, and again without each of several samples in turn.
 
-    All else is held fixed: the weights at the start, the order of the samples, the number of steps, and what the
-    network draws in training (dropout).
+    Everything else is held fixed: the initial weights, the order of the samples, the number of steps, and the random
+    numbers of the network in training (dropout).
 
     Parameters
     ----------
@@ -316,12 +319,12 @@ def leave_one_out(
     Returns
     -------
     (torch.nn.Module, list of torch.nn.Module)
-        The network trained with all samples, and those trained without one, in the order of `left_out`.
+        The network trained on all samples, and those trained without one sample, in the order of `left_out`.
 
     Raises
     ------
     ValueError
-        As from `train_many`; or a position that is not there.
+        As for `train_many`; or `left_out` is empty or contains a position out of range.
 
     Examples
     --------
@@ -345,18 +348,19 @@ def leave_one_out(
 
 
 def settled(model: nn.Module, Z: np.ndarray) -> nn.Module:
-    """A copy whose batch normalization has as running statistics those of one batch, and which is ready to be asked.
+    """A copy in evaluation mode, in which the running statistics of batch normalization are those of one batch.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Any network; without batch normalization the copy is the same.
+        Any network. Without batch normalization the copy differs in its mode only.
     Z : ndarray, shape (n, d)
         The batch.
 
     Returns
     -------
     torch.nn.Module
+        The copy.
     """
     model = copy.deepcopy(model).train()
     for layer in model.modules():
@@ -370,19 +374,19 @@ def settled(model: nn.Module, Z: np.ndarray) -> nn.Module:
 
 
 def mean_of(one: nn.Module, two: nn.Module, share: float = 0.5) -> nn.Module:
-    """The network on the segment between two of the same architecture.
+    """A network on the segment between the parameters of two networks of the same architecture.
 
     Parameters
     ----------
     one, two : torch.nn.Module
-        The ends.
+        The networks at the ends of the segment.
     share : float
-        Where on it: 0 is `one`, 1 is `two`.
+        Position on the segment: 0 gives `one`, 1 gives `two`.
 
     Returns
     -------
     torch.nn.Module
-        Its parameters (and running statistics) are (1 - share) times those of `one` plus share times those of `two`.
+        Its parameters and running statistics are (1 - share) times those of `one` plus share times those of `two`.
     """
     between = copy.deepcopy(one)
     first, second = one.state_dict(), two.state_dict()
@@ -391,7 +395,7 @@ def mean_of(one: nn.Module, two: nn.Module, share: float = 0.5) -> nn.Module:
 
 
 class _Task:
-    """Checked arguments of a training, and its two ways."""
+    """Checked arguments of a training, and the two ways to run it."""
 
     def __init__(
         self,
@@ -442,7 +446,7 @@ class _Task:
         return t if ndim == 2 else t[None]
 
     def _outputs(self) -> int:
-        """How many outputs the network has, each of which depends on its sample alone, and on what is trained."""
+        """The number of outputs; checks that each depends on its sample alone and on parameters that are trained."""
         evaluated = _evaluated(self.model)
         alone, beside = (_outputs(evaluated, self.Z[:rows]) for rows in (1, 2))
         if (alone - beside[:1]).abs().max() > 1e-3 * beside.abs().max():
@@ -454,7 +458,7 @@ class _Task:
         return alone.shape[1]
 
     def _normalized(self) -> None:
-        """Refuse what batch normalization does not allow, before it meets it in the middle of a training."""
+        """Refuse what batch normalization does not allow before the training starts."""
         drawing = Drawing(generator_of(self.seed, self.device))
         averages = {name: buffer.clone() for name, buffer in self.model.named_buffers()}  # not to be changed here
         try:
@@ -476,14 +480,14 @@ class _Task:
             )
 
     def _orders(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        """For each epoch its batches: positions of samples."""
+        """The batches of each epoch, as positions of samples."""
         generator, count = generator_of(self.seed), -(-self.n // self.batch)
         for _ in range(self.epochs):
             order = torch.randperm(self.n, generator=generator, device="cpu").to(self.device)
             yield order.tensor_split(count) if count > 1 else (torch.arange(self.n, device=self.device),)
 
     def _epochs(self, parameters: Iterable[torch.Tensor]) -> Iterator[tuple[torch.optim.Optimizer, Any]]:
-        """For each epoch the optimizer and its batches."""
+        """The optimizer and the batches of each epoch."""
         adam = torch.optim.Adam(parameters, lr=self.lr, fused=True)
         decay = torch.optim.lr_scheduler.StepLR(adam, step_size=100, gamma=0.8)
         for batches in self._orders():
@@ -491,7 +495,7 @@ class _Task:
             decay.step()
 
     def _caller(self, model: Callable[..., Any]) -> Callable[..., Any]:
-        """`model`, which draws from a generator of the seed if its first call has shown that it draws at all."""
+        """`model` with random numbers from a generator of the seed; skipped if the first call has drawn none."""
         drawing, draws = Drawing(generator_of(self.seed, self.device, child=1)), True
 
         def call(*args: Any) -> Any:
@@ -511,7 +515,7 @@ class _Task:
         g, weights = (rows[index if len(rows) > 1 else 0] for rows in (self.g, self.weights))
         call = self._caller(model)
         for adam, batches in self._epochs(model.parameters()):
-            total = torch.zeros((), device=self.device, dtype=torch.float64)  # read once an epoch: a GPU would wait
+            total = torch.zeros((), device=self.device, dtype=torch.float64)  # read once per epoch: a GPU would wait
             for rows in batches:
                 if self.normalizes:  # a weight of zero would not keep a sample out of the averages of its batch
                     rows = rows[weights[rows] > 0]
@@ -531,7 +535,7 @@ class _Task:
         return model.eval(), np.array(losses)
 
     def all(self) -> list[nn.Module]:
-        """All networks, trained as one with an axis more."""
+        """All networks, trained as one network with an additional axis."""
         parameters, buffers = stack_module_state([self.model] * self.models)
         g, weights = (rows.expand(self.models, -1) for rows in (self.g, self.weights))
 
@@ -539,7 +543,7 @@ class _Task:
             values = weights * self.loss(_rows_of(functional_call(self.model, (p, b), (Z,)), Z), g)
             return values.sum() / weights.sum().clamp(min=1e-30)
 
-        # what is drawn is the same for all
+        # all networks have the same random numbers
         call = self._caller(vmap(loss, (0, 0, None, 0, 0), randomness="same"))
         for epoch, (adam, batches) in enumerate(self._epochs(parameters.values()), start=1):
             total = torch.zeros((), device=self.device)

@@ -1,4 +1,4 @@
-"""Formulas: coefficients or a kernel in, alignments and accuracies out, and whether a size meets the assumptions."""
+"""Formulas for alignments and accuracies, from Hermite coefficients or a kernel, and the sizes that they assume."""
 
 from .accuracy import Prediction, predict_accuracy
 from .alignment import gamma_kernel, gamma_ntk, gamma_rf, gamma_rf_bound

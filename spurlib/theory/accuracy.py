@@ -18,7 +18,7 @@ from .spectrum import Spectrum
 __all__ = ["Prediction", "predict_accuracy"]
 
 LINEAR = math.sqrt(2 / math.pi)  # E[|t|], the linear part of the sign of a standard normal t
-_MOST_LEARNED = 0.1  # of degree two; test accuracies are then 0.02 below the formula at d = 50 and 100
+_MOST_LEARNED = 0.1  # fraction of degree two; test accuracies are then 0.02 below the formula at d = 50 and 100
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
 _T = 4.5 * (_NODES + 1)  # |t| from 0 to 9
 _DENSITY = 4.5 * _WEIGHTS * 2 * np.exp(-(_T**2) / 2) / math.sqrt(2 * math.pi)
@@ -31,25 +31,26 @@ def absolute_normal() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What `predict_accuracy` predicts: floats, or arrays of the shape of its arguments broadcast together.
+    """The result of `predict_accuracy`: floats, or arrays of the shape of its arguments broadcast together.
 
     Attributes
     ----------
     test : float or ndarray
         Accuracy on new samples.
     spurious : float or ndarray
-        Accuracy of the training labels read from the spurious queries, cores drawn anew.
+        Spurious accuracy: fraction of training labels that equal the sign of the prediction at the spurious query,
+        whose core is fresh.
     covariance : float or ndarray
-        Covariance of training labels and outputs at the spurious queries.
+        Covariance of training labels and predictions at the spurious queries.
     risk : float or ndarray
         Mean squared error on new samples.
     alignment : float or ndarray
-        Mean of :math:`[k(z_i^s, Z) (K + \\lambda I)^{-1}]_i`, the coefficient of the leave-one-out
-        residual of a sample in the output at its spurious query; without a ridge it is the feature alignment.
+        Mean of :math:`[k(z_i^s, Z) (K + \\lambda I)^{-1}]_i`, the coefficient of the leave-one-out residual of a sample
+        in the prediction at its spurious query; without a ridge it is the feature alignment.
     margin : float or ndarray
-        Mean of output times label on new samples.
+        Mean of prediction times label on new samples.
     spread : float or ndarray
-        Standard deviation of output times label at the spurious queries.
+        Standard deviation of prediction times label at the spurious queries.
     """
 
     test: Any
@@ -73,37 +74,37 @@ def predict_accuracy(
     spectrum: Any = None,
     intercept: bool = False,
 ) -> Prediction:
-    r"""Accuracies, risk and memorization of kernel ridge regression on Gaussian data, no parameter fitted.
+    r"""Accuracies, risk and memorization of kernel ridge regression on Gaussian data, without fitted parameters.
 
-    Samples are Gaussian, labels the sign of a projection of the core, queries have fresh cores: `synthetic` data, or
-    data with a covariance.
+    Samples are Gaussian, labels are the sign of the projection of the core onto a direction, and queries have fresh
+    cores, as for `synthetic` data or data with a covariance.
 
     Parameters
     ----------
     act : str, Activation or kernel
-        The activation, whose Hermite coefficients enter; or an inner-product kernel as for `gamma_kernel`: an
-        `InnerProductKernel`, an `InfiniteWidth` of any depth, or what has ``gram`` or is a kernel of scikit-learn.
+        The activation, of which the Hermite coefficients are used; or an inner-product kernel as for `gamma_kernel`: an
+        `InnerProductKernel`, an `InfiniteWidth` of any depth, a kernel of scikit-learn, or an object with ``gram``.
     alpha : float or array
-        Fraction of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
+        Fraction of spurious coordinates, in (0, 1). Omitted if `spectrum` is given.
     n, d : int or array
-        Numbers of training samples and of coordinates; `d` is left out when `spectrum` is given.
+        Numbers of training samples and of coordinates; `d` is omitted if `spectrum` is given.
     k : int or array, optional
         Width. Default: infinitely many features. Not for a kernel.
     ridge : float or array
-        Added to the diagonal of the kernel matrix of `RandomFeatures` or `TangentFeatures` of width `k`; of the kernel
-        divided by the number of features when `k` is None; of the given kernel. Zero is the limit of a small one:
-        interpolation for more features than samples, least squares for fewer.
+        Number that is added to the diagonal of a kernel matrix: of that of `RandomFeatures` or `TangentFeatures` of
+        width `k`; if `k` is None, of that of infinitely many features divided by their number; or of that of the given
+        kernel. Zero is the limit of a small ridge: interpolation for more features than samples, least squares for
+        fewer.
     kind : {"rf", "ntk"}
-        Random or tangent features of the activation. The width of tangent features enters through `ridge` alone.
+        Random or tangent features of the activation. The width of tangent features enters through `ridge` only.
     spectrum : pair of arrays, optional
-        Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
-        samples are scaled to :math:`E\|z\|^2 = d`. Then the direction of the labels is a random one. Default: ones.
+        Eigenvalues of the covariances of the core and of the spurious part, which are uncorrelated. Their mean must be
+        one, that is :math:`E\|z\|^2 = d`. The direction of the labels is then random. Default: ones.
     intercept : bool
         Count the constant part of random features, or of a kernel, as one more direction, of energy :math:`\mu_0^2` or
-        :math:`a_0`, which is learned
-        from the same samples and shared by a sample and its query. An effect of order 1 / n, and larger under a large
-        ridge; none for activations with :math:`\mu_0 = 0`. Default: no, as in the theorem for infinite
-        width.
+        :math:`a_0`, which is learned from the same samples and shared by a sample and its query. The effect is of order
+        1 / n, and larger for a large ridge; it vanishes for :math:`\mu_0 = 0`. Default: False, as in the theorem for
+        infinite width.
 
     Returns
     -------
@@ -113,32 +114,36 @@ def predict_accuracy(
     Raises
     ------
     ValueError
-        alpha, n, d, k, ridge, kind or spectrum out of range; both of alpha and spectrum, or neither, and d likewise; no
-        more tangent features than samples. Without a ridge: as many features as samples (the risk is infinite there),
-        for a linear activation not fewer samples than directions, for a sum of Hermite polynomials of degree L not
-        fewer than there are monomials of degree up to L, where the kernel is singular.
+        `alpha`, `n`, `d`, `k`, `ridge`, `kind` or `spectrum` is out of range; both or neither of `alpha` and
+        `spectrum`, or of `d` and `spectrum`, are given; `k` or ``kind="ntk"`` with a kernel, or several `d` with a
+        kernel; a constant activation or kernel; tangent features that are not more than the samples. Without a ridge
+        also: n = k, where the risk is infinite; and n and k so large that the kernel is singular, that is at least the
+        number of directions for a linear activation, or the number of monomials of degree up to L for a polynomial of
+        degree L.
 
     Warns
     -----
     UserWarning
-        n is not small against d (d + 1) / 2, by which more than a tenth of degree two would be learned.
+        n is not small compared with d (d + 1) / 2, so that more than a tenth of degree two would be learned.
 
     Notes
     -----
-    Asymptotic: n, d, k and the numbers of core and spurious coordinates to infinity at fixed ratios. Random features
-    are replaced by Gaussian vectors of covariance :math:`C = \mu_1^2 V \Sigma V^\top + c I` and cross-covariance
-    :math:`C_s = \mu_1^2 V \Sigma_s V^\top + c_\alpha I` between a sample and its query; then deterministic equivalents
-    of ridge regression, first for the samples, then for the weights. Derivation: chapters `predicted-curves`
-    (infinite width) and `predicted-width`.
+    The formulas are limits as n, d, k and the numbers of core and spurious coordinates tend to infinity at fixed
+    ratios. Random features are replaced by Gaussian vectors with the covariance
+    :math:`\Sigma_\varphi = \mu_1^2 V \Sigma V^\top + c I` and the cross-covariance
+    :math:`\Sigma_\varphi^s = \mu_1^2 V \Sigma_s V^\top + c_\alpha I` of query and sample. Deterministic equivalents of
+    ridge regression are then applied, first for the samples and then for the weights. Derivation: chapters
+    `predicted-curves` (infinite width) and `predicted-width`.
 
-    Of a kernel the numbers a0, a1, c and c_alpha (`KernelNumbers`) take the places of :math:`\mu_0^2`,
-    :math:`\mu_1^2`, c and :math:`c_\alpha` (chapter `any-kernel`).
+    For a kernel, :math:`\mu_0^2`, :math:`\mu_1^2`, c and :math:`c_\alpha` are replaced by its numbers a0, a1, c and
+    c_alpha (`KernelNumbers`, chapter `any-kernel`).
 
-    Proved for infinite width, for core and spurious part on spheres and :math:`\mu_1 \ne 0`, and for Lipschitz
-    activations at widths with :math:`n^2 = o(k)`. A recipe, tested by simulation, for k in proportion to n, and
-    for the intercept: with :math:`\kappa` the penalty that n samples leave without the constant, and
-    :math:`e = \mu_0^2 d / \mu_1^2`, the constant has :math:`e / (e + \kappa)` degrees of freedom, which the other
-    directions lack. For n fixed and d to infinity the alignment is then the exact limit.
+    For core and spurious part on spheres and :math:`\mu_1 \ne 0`, the formulas are proved at infinite width, and for
+    random features of Lipschitz activations at widths with :math:`n^2 = o(k)`. They are a recipe, tested by simulation,
+    for k in proportion to n, for a spectrum, and for the intercept. With the effective penalty :math:`\kappa_0` without
+    the constant part, this part has :math:`\eta_0 = \mu_0^2 d / (\mu_0^2 d + \mu_1^2 \kappa_0)` degrees of freedom,
+    which the other directions lack. With the intercept, the alignment is the exact limit as d tends to infinity at
+    fixed n.
 
     Examples
     --------
@@ -194,7 +199,7 @@ def predict_accuracy(
 
 
 def is_kernel(act: Any) -> bool:
-    """Whether it is a kernel, not an activation: it has ``gram``, or ``diag`` as scikit-learn's have."""
+    """Whether `act` is a kernel, not an activation: it has ``gram``, or ``diag`` as kernels of scikit-learn do."""
     return not isinstance(act, (str, type)) and (hasattr(act, "gram") or hasattr(act, "diag"))
 
 
@@ -239,14 +244,14 @@ def _refuse_singular(
 
 
 def _warn_of_degree_two(directions: Spectrum, n: np.ndarray, share: np.ndarray | float) -> None:
-    """Warn where many samples learn degree two, which the formula counts as noise; `share` is its share of noise."""
+    """Warn if n is so large that degree two, which the formula counts as noise, is learned; `share`: its fraction."""
     n, share, pairs = np.broadcast_arrays(n, share, directions.rank * (directions.rank + 1) / 2)
     worst = np.argmax(n * share / pairs)
     learned = float((n * share / pairs).flat[worst])
     if learned > _MOST_LEARNED:
         warnings.warn(
             f"n = {n.flat[worst]:.0f} is not small against d (d + 1) / 2 = {pairs.flat[worst]:.0f}: about "
-            f"{min(learned, 1):.0%} of degree two are learned, which the formula counts as noise; the test accuracy is "
+            f"{min(learned, 1):.0%} of degree two is learned, which the formula counts as noise; the test accuracy is "
             "lower than predicted",
             stacklevel=3,
         )
@@ -263,10 +268,10 @@ def _predict(
     *,
     learns: float,
 ) -> Prediction:
-    """In units of the linear part: mu_1^2 / d = 1. `narrow` is 1 / k, `noise` c d / mu_1^2, `damped` c_a d / mu_1^2.
+    """In units of the linear part, mu_1^2 / d = 1: `narrow` is 1 / k, `noise` c d / mu_1^2, `damped` c_a d / mu_1^2.
 
-    `constant` is the energy mu_0^2 d / mu_1^2 of one direction that sample and query share. It takes its degrees of
-    freedom from n and from k. `learns` is 0 where mu_1 = 0, and these units stand for a limit.
+    `constant` is the energy mu_0^2 d / mu_1^2 of one direction that sample and query share. Its degrees of freedom are
+    subtracted from n and from k. `learns` is 0 if mu_1 = 0, where these units stand for a limit.
     """
     one = constant / (constant + directions.penalty(n, noise, narrow, ridge)) if constant.any() else np.asarray(0.0)
     narrow, ridge = narrow / (1 - one * narrow), ridge / (1 - one * narrow)

@@ -27,8 +27,8 @@ def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, flo
     """Squared coefficient of degree first - 1, the energy from degree `first` on, the same damped by alpha^l, and the
     squared coefficient of degree `first`.
 
-    What is left of zero after a quadrature is counted as zero: against the energy without the constant, which may be
-    much larger, and against the rounding that a large constant brings.
+    Values that are zero up to the errors of the quadrature are set to zero. The errors are relative to the energy in
+    degrees at least one, with a further rounding error if the constant is large.
     """
     terms = min(_MOST_TERMS, max(8, math.ceil(math.log(1e-12) / math.log(float(alpha.max())))))
     mu, variance = act.coefficients(terms), act.variance
@@ -75,38 +75,41 @@ def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: 
     Parameters
     ----------
     act : str or Activation
-        The activation; its Hermite coefficients enter.
+        The activation.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
+        Fraction of spurious coordinates, in (0, 1). Omitted if `spectrum` is given.
     ratio : float or array
         N / d, positive; broadcast against `alpha`.
     spectrum : pair of arrays, optional
-        Eigenvalues of the covariance of the core and of the spurious part, which are uncorrelated; of mean one, as
-        samples are scaled to :math:`E\|z\|^2 = d`. Default: ones.
+        Eigenvalues of the covariances of the core and of the spurious part, which are uncorrelated. Their mean must be
+        one, that is :math:`E\|z\|^2 = d`. Default: ones.
 
     Returns
     -------
     float or ndarray
         :math:`(\alpha \mu_1^2 \tau + c_\alpha) / (\mu_1^2 \tau + c)` with :math:`c = \sum_{l \ge 2} \mu_l^2`,
         :math:`c_\alpha = \sum_{l \ge 2} \mu_l^2 \alpha^l`, :math:`\tau = \kappa / (1 + \kappa)` and kappa the positive
-        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. With a spectrum alpha is the fraction of the
-        spurious part in the variance, and means over the eigenvalues s take the place of tau: in the denominator
-        :math:`\operatorname{tr} \kappa \Sigma (\Sigma + \kappa)^{-1} / d`, in the numerator the spurious part of it,
-        with kappa the root of :math:`\operatorname{tr} \Sigma (\Sigma + \kappa)^{-1} + (c d / \mu_1^2) / \kappa = N`.
+        root of :math:`1 / (1 + \kappa) + (c / \mu_1^2) / \kappa = N / d`. With a spectrum, alpha is the fraction of the
+        variance in the spurious part, and tau is replaced by
+        :math:`\operatorname{tr} \kappa \Sigma (\Sigma + \kappa I)^{-1} / d` in the denominator and alpha tau by the
+        part of this trace in the spurious block in the numerator, with kappa the root of
+        :math:`\operatorname{tr} \Sigma (\Sigma + \kappa I)^{-1} + (c d / \mu_1^2) / \kappa = N`.
 
     Raises
     ------
     ValueError
-        alpha, ratio or spectrum out of range, or not exactly one of alpha and spectrum; a constant activation; a linear
-        activation with as many samples as directions, where the kernel is singular; an activation whose Gaussian
-        integrals do not exist, as for `hermite_coefficients`.
+        `alpha`, `ratio` or `spectrum` is out of range, or not exactly one of `alpha` and `spectrum` is given; the
+        activation is constant, or is linear with at least as many samples as directions, where the kernel is singular;
+        its Gaussian integrals do not exist, as for `hermite_coefficients`.
 
     Notes
     -----
-    Asymptotic: N, d and the numbers of core and spurious coordinates to infinity at fixed ratios. For infinite width it
-    is a theorem (chapter `sharp-law`). At a finite width k > N it is a recipe: the Gaussian equivalent of the features
-    has the same alignment at any such width, which is proved, but that features follow their equivalent is not. It is
-    off for high degrees and few neurons: h1+h6 at k = 10 N has .242 instead of .201.
+    The formula is the limit as N, d and the numbers of core and spurious coordinates tend to infinity at fixed ratios.
+    It is a theorem for infinite width, and for Lipschitz activations at widths with :math:`N \log^2 N = o(k)` (chapter
+    `sharp-law`; with a spectrum, chapter `sharp-law-tangent`). For k > N in proportion to N it is a recipe: Gaussian
+    features have the same limit at any such width, which is proved, but it is not proved that random features have the
+    same alignment as Gaussian features. The recipe is inaccurate for high degrees and few neurons: for h1+h6 and
+    alpha = 1 / 2, at N = d = 200 and k = 10 N a simulation gives 0.242 instead of 0.201.
 
     Examples
     --------
@@ -135,7 +138,7 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
     act : str or Activation
         The activation.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1).
+        Fraction of spurious coordinates, in (0, 1).
 
     Returns
     -------
@@ -145,11 +148,11 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
     Raises
     ------
     ValueError
-        alpha out of range, a constant activation, or one whose Gaussian integrals do not exist.
+        `alpha` is out of range, or the activation is constant or has Gaussian integrals that do not exist.
 
     Notes
     -----
-    Bombari and Mondelli (2024), Theorem 1.
+    Bombari and Mondelli (2024), Theorem 1; chapter `alignment-rf`.
 
     Examples
     --------
@@ -169,31 +172,33 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
     Parameters
     ----------
     act : str or Activation
-        The activation; the Hermite coefficients :math:`\mu'_l` of its derivative enter.
+        The activation.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1). Left out when `spectrum` is given.
+        Fraction of spurious coordinates, in (0, 1). Omitted if `spectrum` is given.
     ratio : float or array, optional
-        N / d. Default: the limit N / d to infinity.
+        N / d, positive. Default: the limit as N / d tends to infinity.
     spectrum : pair of arrays, optional
         As for `gamma_rf`.
 
     Returns
     -------
     float or ndarray
-        In the limit :math:`\alpha \sum_{l \ge 1} \mu_l'^2 \alpha^l / \sum_{l \ge 1} \mu_l'^2`; at a finite ratio
-        :math:`\alpha (\mu_0'^2 \tau + c_\alpha) / (\mu_0'^2 \tau + c)`, tau as in `gamma_rf` with :math:`\mu_0'` in the
-        place of :math:`\mu_1` and sums from l = 1.
+        With the Hermite coefficients :math:`\mu'_l` of the derivative, :math:`c' = \sum_{l \ge 1} \mu_l'^2` and
+        :math:`c'_\alpha = \sum_{l \ge 1} \mu_l'^2 \alpha^l`: in the limit :math:`\alpha c'_\alpha / c'`; at a finite
+        ratio :math:`\alpha (\mu_0'^2 \tau + c'_\alpha) / (\mu_0'^2 \tau + c')`, where tau is that of `gamma_rf` with
+        :math:`\mu_1` and c replaced by :math:`\mu'_0` and :math:`c'`.
 
     Raises
     ------
     ValueError
-        alpha, ratio or spectrum out of range, or not exactly one of alpha and spectrum; a derivative that is constant,
-        in the limit or at N >= d; an activation without derivative, or one whose Gaussian integrals do not exist.
+        `alpha`, `ratio` or `spectrum` is out of range, or not exactly one of `alpha` and `spectrum` is given; the
+        derivative is constant, in the limit or at N >= d; the activation has no derivative, or has Gaussian integrals
+        that do not exist.
 
     Notes
     -----
-    Limit: Bombari and Mondelli (2024), Theorem 2. Finite ratio: a theorem for infinite width, a recipe for a finite
-    one, as for `gamma_rf`.
+    Limit: Bombari and Mondelli (2024), Theorem 2; chapter `alignment-ntk`. Finite ratio: a theorem for Lipschitz
+    derivatives at widths with :math:`\log^2 N = o(k)`, and for infinite width (chapter `sharp-law-tangent`).
 
     Examples
     --------
@@ -225,31 +230,32 @@ def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -
     kernel : InnerProductKernel, InfiniteWidth, object with ``gram(A, B)``, or callable (A, B) -> matrix
         The kernel, such as one of scikit-learn's.
     alpha : float or array
-        Share of the spurious coordinates, in (0, 1).
+        Fraction of spurious coordinates, in (0, 1).
     ratio : float or array
         N / d, positive; broadcast against `alpha`.
     d : int, optional
-        Number of coordinates, at least 3, for kernels that depend on it, as do those of distances. Default: 3, for
-        `InnerProductKernel` and `InfiniteWidth` only, whose alignment does not depend on it.
+        Number of coordinates, at least 3, for kernels that depend on it, such as functions of the distance. It may be
+        omitted for `InnerProductKernel` and `InfiniteWidth`, whose alignment does not depend on it.
 
     Returns
     -------
     float or ndarray
         :math:`(\alpha a_1 \tau + c_\alpha) / (a_1 \tau + c)` with the `KernelNumbers` of the kernel,
-        :math:`\tau = t / (1 + t)` and t the positive root of :math:`1 / (1 + t) + (c / a_1) / t = N / d`.
+        :math:`\tau = \kappa / (1 + \kappa)` and kappa the positive root of
+        :math:`1 / (1 + \kappa) + (c / a_1) / \kappa = N / d`.
 
     Raises
     ------
     ValueError
-        alpha, ratio or d out of range; `d` is needed and missing; a kernel that is not a function of the inner product
-        with a nonnegative power series, as for `InnerProductKernel`; one that is constant, or linear at N >= d, where
+        `alpha`, `ratio` or `d` is out of range, or `d` is needed and missing; the kernel is not a function of the inner
+        product with a nonnegative power series, as for `InnerProductKernel`; it is constant, or linear at N >= d, where
         it is singular.
 
     Notes
     -----
-    A theorem (chapter `any-kernel`) for N and d to infinity at a fixed ratio, samples on the sphere of radius
-    :math:`\sqrt d`, core and spurious part each on their own. At finite N it is off by terms of order 1 / N, larger
-    ones if a0 is much larger than a1 d / N.
+    A theorem (chapter `any-kernel`) for the mean alignment over the samples, as N and d tend to infinity at a fixed
+    ratio, for core and spurious part on spheres of radius :math:`\sqrt{d_x}` and :math:`\sqrt{d_y}`. At finite N there
+    are errors of order 1 / N, which are larger if a0 is much larger than a1 d / N.
 
     Examples
     --------
@@ -271,7 +277,7 @@ def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -
 
 
 def inner_product(kernel: Any, d: int | None) -> InnerProductKernel:
-    """What a kernel is on the sphere of radius sqrt(d)."""
+    """The inner-product kernel that equals a kernel on the sphere of radius sqrt(d)."""
     from ..kernels import InfiniteWidth, InnerProductKernel
 
     if d is None and not isinstance(kernel, (InfiniteWidth, InnerProductKernel)):

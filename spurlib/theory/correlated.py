@@ -1,4 +1,4 @@
-"""Accuracies of kernel regression where core and spurious part are correlated: what is learned, what is memorized."""
+"""Accuracies of kernel regression if core and spurious part are correlated: learned and memorized parts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ __all__ = ["CorrelatedPrediction", "predict_correlated"]
 
 @dataclass(frozen=True)
 class CorrelatedPrediction:
-    """What `predict_correlated` predicts: floats, or arrays of the shape of `n` and `ridge` broadcast together.
+    """The result of `predict_correlated`: floats, or arrays of the shape of `n` and `ridge` broadcast together.
 
     Attributes
     ----------
     test : float or ndarray
         Accuracy on new samples.
     spurious : float or ndarray
-        Accuracy of the training labels read from the spurious queries, cores drawn anew.
+        Spurious accuracy: fraction of training labels that equal the sign of the prediction at the spurious query,
+        whose core is fresh.
     unseen : float or ndarray
-        The same for spurious parts that were not in the training set: what is learned, without memorization.
+        The same fraction for samples that are not in the training set, which is due to the learned part only.
     covariance : float or ndarray
-        Covariance of training labels and outputs at the spurious queries: ``learned + memorized``.
+        Covariance of training labels and predictions at the spurious queries: ``learned + memorized``.
     learned : float or ndarray
-        The same for spurious parts that were not in the training set.
+        The same covariance for samples that are not in the training set.
     memorized : float or ndarray
         The alignment times the mean product of label and leave-one-out residual.
     alignment : float or ndarray
@@ -41,7 +42,7 @@ class CorrelatedPrediction:
     risk : float or ndarray
         Mean squared error on new samples.
     spread : float or ndarray
-        Standard deviation of output times label at the spurious queries.
+        Standard deviation of prediction times label at the spurious queries.
     """
 
     test: Any
@@ -58,15 +59,15 @@ class CorrelatedPrediction:
 def predict_correlated(
     act: Any, covariance: Any, theta: Any, spurious: Any, *, n: Any, ridge: Any = 0.0
 ) -> CorrelatedPrediction:
-    r"""Accuracies of kernel ridge regression where core and spurious part are correlated, no parameter fitted.
+    r"""Accuracies of kernel ridge regression if core and spurious part are correlated, without fitted parameters.
 
-    Samples are z = [x, y], Gaussian with a covariance; labels the sign of a projection of the core; queries keep y and
-    take x from an independent sample.
+    Samples z = [x, y] are Gaussian with a given covariance, labels are the sign of the projection of the core onto a
+    direction, and queries consist of y and the core of an independent sample.
 
     Parameters
     ----------
     act : str, Activation or kernel
-        An inner-product kernel as for `gamma_kernel`, or an activation: then its random features of infinite width.
+        An inner-product kernel as for `gamma_kernel`, or an activation, whose kernel of infinite width is used.
     covariance : array, shape (d, d)
         :math:`\Sigma`, of trace d.
     theta : array, shape (d,)
@@ -85,28 +86,31 @@ def predict_correlated(
     Raises
     ------
     ValueError
-        Shapes that do not fit; a covariance that is not symmetric, not positive semidefinite, or not of trace d; a
-        theta that is zero, has no variance, or reaches into the spurious coordinates; no spurious or no core
-        coordinates; n or ridge out of range; a kernel without linear part, or a linear one without a ridge at n >= d.
+        Shapes do not match; the covariance is not symmetric, not positive semidefinite, or not of trace d; theta is
+        zero, has no variance, or is not zero on the spurious coordinates; there are no spurious or no core coordinates;
+        `n` or `ridge` is out of range; the kernel has no linear part, or is linear, without a ridge and with n at least
+        the rank of the covariance.
 
     Warns
     -----
     UserWarning
-        n is not small against d (d + 1) / 2, as for `predict_accuracy`.
+        n is not small compared with d (d + 1) / 2, as for `predict_accuracy`.
 
     Notes
     -----
-    With :math:`S = \Sigma + t`, t the root of
-    :math:`\operatorname{tr} \Sigma S^{-1} + (c + \lambda) (d / a_1) / t = n`, P the projector onto the spurious
-    coordinates, :math:`\theta^\top \Sigma \theta = 1` and :math:`b^2 = 2 / \pi`:
+    Let :math:`S = \Sigma + \kappa I`, where :math:`\kappa` is the root of
+    :math:`\operatorname{tr} \Sigma S^{-1} + (c + \lambda) (d / a_1) / \kappa = n`. With the projector
+    :math:`\Pi_y` onto the spurious coordinates, :math:`\theta^\top \Sigma \theta = 1` and :math:`b^2 = 2 / \pi`:
 
-    - learned :math:`b^2\, \theta^\top \Sigma S^{-1} P \Sigma \theta`;
+    - learned part :math:`b^2\, \theta^\top \Sigma S^{-1} \Pi_y \Sigma \theta`;
     - alignment
-      :math:`\gamma = (\operatorname{tr} P \Sigma S^{-1} + (c_\alpha d / a_1) / t) / n`,
-      :math:`\alpha = \operatorname{tr} P \Sigma / d`;
-    - memorized :math:`\gamma\, (1 - b^2\, \theta^\top \Sigma S^{-1} \Sigma \theta)`.
+      :math:`\gamma = (\operatorname{tr} \Pi_y \Sigma S^{-1} + (c_\alpha d / a_1) / \kappa) / n`, where
+      :math:`\alpha = \operatorname{tr} \Pi_y \Sigma / d`;
+    - memorized part :math:`\gamma\, (1 - b^2\, \theta^\top \Sigma S^{-1} \Sigma \theta)`.
 
-    Chapter `correlation`. Asymptotic; the learned part is the spurious correlation of Bombari and Mondelli (2025).
+    These are limits as n and d tend to infinity in proportion. The theorem is stated and proved for samples that are
+    scaled to the norm :math:`\sqrt d` (chapter `correlation`). The learned part is the spurious correlation of Bombari
+    and Mondelli (2025).
 
     Examples
     --------

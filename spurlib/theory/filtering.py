@@ -25,7 +25,7 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
     kernel, d
         As for `gamma_kernel`.
     alpha : float
-        Share of the spurious coordinates, in (0, 1).
+        Fraction of spurious coordinates, in (0, 1).
     ratio : float or array
         N / d, positive.
     filter : Filter or callable
@@ -34,18 +34,21 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
     Returns
     -------
     float or ndarray
-        :math:`\int (\alpha (s - c) + c_\alpha)\, q(s)\, d\mu(s)`, where :math:`s = c + a_1 x` and x has the
-        Marchenko-Pastur distribution of the eigenvalues of :math:`Z Z^\top / d`.
+        :math:`E[(\alpha a_1 x + c_\alpha)\, q(c + a_1 x)]`, where x has the Marchenko-Pastur distribution, the limit of
+        the eigenvalues of :math:`Z Z^\top / d`, and a1, c and c_alpha are the `KernelNumbers` of the kernel.
 
     Raises
     ------
     ValueError
-        As for `gamma_kernel`; alpha not a number; a filter that is not finite on the spectrum.
+        `alpha`, `ratio` or `d` is out of range, or `d` is needed and missing; the kernel is not a function of the inner
+        product with a nonnegative power series, or has no linear part; the filter is not finite on the spectrum.
 
     Notes
     -----
-    The spectrum is that of the kernel matrix without its constant direction, whose eigenvalue is N a0: a rate of
-    descent that is checked here may diverge on the whole matrix. Chapter `filters`.
+    A theorem (chapter `filters`) for the mean alignment over the samples as N and d tend to infinity at a fixed ratio,
+    if q is continuous and s q(s) is bounded.
+    The spectrum is that of the kernel matrix without its constant direction, whose eigenvalue is about N a0: a step
+    size that is accepted here may diverge on the whole matrix.
 
     Examples
     --------
@@ -62,32 +65,33 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
 def predict_filter(
     kernel: Any, alpha: float, *, ratio: Any, filter: Any, flips: float = 0.0, d: int | None = None
 ) -> Prediction:
-    r"""Accuracies, risk and memorization of regression with a spectral filter, no parameter fitted.
+    r"""Accuracies, risk and memorization of regression with a spectral filter, without fitted parameters.
 
-    Samples are Gaussian or on spheres, labels the sign of a projection of the core, queries have fresh cores.
+    Samples are Gaussian or on spheres, labels are the sign of the projection of the core onto a direction, and queries
+    have fresh cores.
 
     Parameters
     ----------
     kernel, alpha, ratio, filter, d
         As for `gamma_filter`.
     flips : float
-        Probability that a training label is turned round, in [0, 1/2).
+        Probability that a training label is flipped, in [0, 1/2).
 
     Returns
     -------
     Prediction
-        Of the shape of `ratio`. ``test``, ``risk`` and ``margin`` are about the correct labels of new samples;
-        ``spurious``, ``covariance`` and ``spread`` about the labels in the training set, flipped ones among them.
+        With the shape of `ratio`. ``test``, ``risk`` and ``margin`` refer to the correct labels of new samples;
+        ``spurious``, ``covariance`` and ``spread`` to the labels in the training set, including flipped ones.
 
     Raises
     ------
     ValueError
-        As for `gamma_filter`; `flips` out of range.
+        As for `gamma_filter`, or `flips` is out of range.
 
     Notes
     -----
-    Chapter `filters`: limits of traces of free random matrices. For a ridge and no flips it agrees with
-    `predict_accuracy`, which comes from a different derivation.
+    The formulas are limits of traces of free random matrices (theorem and proof: chapter `filters`). For a ridge and no
+    flips they agree with those of `predict_accuracy`, whose derivation is different.
 
     Examples
     --------
@@ -111,7 +115,7 @@ def predict_filter(
 
 
 def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta: float) -> dict[str, float]:
-    """All of it at one ratio; names as in chapter `filters`."""
+    """All quantities at one ratio; the names are those of chapter `filters`."""
     x, weight, empty = _marchenko_pastur(r, [(s - c) / a1 for s in q.breaks])
     values = q(c + a1 * x)
     atom = float(q(np.array([c]))[0]) if empty > 0 else 0.0
@@ -150,7 +154,7 @@ def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta
     step, sd = beta * (along - gamma) * t, math.sqrt(max(variance, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         read = (1 - eta) * ndtr((gamma + step) / sd) + eta * ndtr((gamma - step) / sd)
-    read = np.nan_to_num(read, nan=0.5)  # a filter that is zero everywhere tells nothing
+    read = np.nan_to_num(read, nan=0.5)  # predictions are zero if the filter is
     covariance = gamma * rest + beta**2 * along
     given = (1 - eta) * (gamma + step) ** 2 + eta * (gamma - step) ** 2  # of the output times the label
     return {
@@ -165,10 +169,10 @@ def _predict(a1: float, c: float, ca: float, alpha: float, r: float, q: Any, eta
 
 
 def _marchenko_pastur(r: float, breaks: list[float]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Nodes and weights of the positive eigenvalues of Z Z' / d, N = r d, and the share of zero ones.
+    """Nodes and weights of the positive eigenvalues of Z Z' / d, N = r d, and the fraction of zero ones.
 
-    x = 1 + r + 2 sqrt(r) cos(phi) has the density (2 / pi) sin(phi)^2 / x in phi; panels shrink toward phi = pi, where
-    x is small for r near 1, and end where the filter jumps.
+    x = 1 + r + 2 sqrt(r) cos(phi) has the density (2 / pi) sin(phi)^2 / x in phi. Panels shrink toward phi = pi, where
+    x is small for r near 1, and their ends include the jumps of the filter.
     """
     edges = np.r_[np.linspace(0, math.pi / 2, 9), math.pi - math.pi / 2 * 2.0 ** -np.arange(1, 40), math.pi]
     inside = [(b - 1 - r) / (2 * math.sqrt(r)) for b in breaks]

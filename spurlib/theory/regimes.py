@@ -15,7 +15,7 @@ __all__ = ["Regime", "regime"]
 
 @dataclass(frozen=True)
 class Regime:
-    """How large, at one size, the ratios are that a theorem assumes to vanish.
+    """The values at one size of the ratios that a theorem assumes to vanish.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Regime:
     ratios: dict[str, float]
 
     def met(self, name: str) -> bool:
-        """Whether a ratio is below 1: the least one can ask of a quantity that should vanish."""
+        """Whether a ratio is below 1, the least that can be required of a quantity that should vanish."""
         return self.ratios[name] < 1
 
     def __str__(self) -> str:
@@ -58,24 +58,25 @@ def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
     n, d, k : int
         Number of samples, dimension of a sample, width.
     kind : {"rf", "ntk"}
-        Random features (Theorem 1) or tangent features (Theorem 2).
+        Random features or tangent features.
 
     Returns
     -------
     Regime
-        For each assumption its ratio at this size (natural logarithms; log^2 N counts as at least 1). The theorems ask
-        for ratios that vanish; below 1 is the least one can ask at one size. A ratio above 1 does not make a statement
-        false: the theorem does not cover this size.
+        The ratio of each assumption at this size, with natural logarithms and log^2 N replaced by 1 if it is smaller.
+        The theorems assume that the ratios tend to zero; at one size, they should at least be below 1. A ratio above 1
+        does not imply that a statement is false: the theorem does not cover this size.
 
     Raises
     ------
     ValueError
-        A size below 1 or an unknown kind.
+        A size is below 1, or `kind` is unknown.
 
     Notes
     -----
-    Theorems and proofs: chapters `alignment-rf` and `alignment-ntk`. They ask for less than Bombari and Mondelli
-    (2024), who have N log^3 N / k and N log^8 N / (k d) in the first place of each list.
+    Theorems and proofs: chapters `alignment-rf` and `alignment-ntk`. Tangent features do not require that d / N
+    vanishes if the derivative of the activation has mean zero. The assumptions are weaker than those of Theorems 1 and
+    2 of Bombari and Mondelli (2024), where the first ratios are N log^3 N / k and N log^8 N / (k d).
 
     Examples
     --------

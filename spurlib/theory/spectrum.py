@@ -38,12 +38,12 @@ class Degrees:
 
 
 class Spectrum:
-    """Eigenvalues of the covariances of core and spurious part, of mean one.
+    """Eigenvalues of the covariances of core and spurious part, with mean one.
 
     Attributes
     ----------
     alpha : ndarray
-        Share of the spurious part in the variance.
+        Fraction of the variance in the spurious part.
     d : ndarray
         Number of coordinates.
     rank : ndarray
@@ -66,7 +66,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, pair: Any) -> Spectrum:
-        """Checked: two lists of eigenvalues, of the core and of the spurious part."""
+        """Check two lists of eigenvalues, of the core and of the spurious part."""
         try:
             core, spurious = pair
         except (TypeError, ValueError):
@@ -99,8 +99,8 @@ class Spectrum:
     ) -> np.ndarray:
         """Root kappa of z + ridge / (kappa (1 - z narrow)) = n, z = tr Sigma (Sigma + kappa)^-1 + noise / kappa.
 
-        `narrow` is one over the number of features; z stays below this number, and without a ridge it is the smaller
-        of `n` and of this number.
+        `narrow` is one over the number of features. The root has z below this number; without a ridge, z is the smaller
+        of `n` and this number.
         """
         n, noise, narrow, ridge = np.broadcast_arrays(n, noise, narrow, ridge, self.d)[:4]
         with np.errstate(divide="ignore"):
@@ -109,7 +109,7 @@ class Spectrum:
         every = np.broadcast_to(self._core + self._spurious, (*n.shape, self._values.size)).reshape(n.size, -1)
 
         def above(u: np.ndarray, at: np.ndarray, noise: np.ndarray, *others: np.ndarray) -> np.ndarray:
-            """What the left side is above the goal at kappa = exp(u): it falls."""
+            """The left-hand side minus the goal at kappa = exp(u), a decreasing function."""
             narrow, ridge, goal = others
             kappa = np.exp(u)
             z = (every[at] * (self._values / (self._values + kappa[..., None]))).sum(-1) + noise / kappa

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +49,19 @@ def unfenced(text: str) -> Iterator[str]:
             yield line
 
 
-TEXTS = {**{f"chapters/{name}.md": text for name, text in sources().items()}, "README.md": read(ROOT / "README.md")}
+def docstrings(path: Path) -> str:
+    """Return the docstrings of a module, without literals and formulas."""
+    tree = ast.parse(read(path))
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    found = [text for node in ast.walk(tree) if isinstance(node, kinds) and (text := ast.get_docstring(node))]
+    return re.sub(r"``[^`]+``|^ *>>>.*$|^ *\.\.\. .*$", " ", "\n\n".join(found), flags=re.MULTILINE)
+
+
+TEXTS = {
+    **{f"chapters/{name}.md": text for name, text in sources().items()},
+    **{str(path.relative_to(ROOT)): docstrings(path) for path in sorted((ROOT / "spurlib").rglob("*.py"))},
+    **{name: read(ROOT / name) for name in ("README.md", "teaching/README.md")},
+}
 
 
 def pattern(kind: str) -> re.Pattern[str]:
@@ -75,6 +89,15 @@ def test_what_is_not_written(kind):
 def test_it_is_found_where_it_is_written(kind, text):
     assert pattern(kind).search(prose(text))
     assert not pattern(kind).search(prose(f"```{{code-cell}}\n{text.replace('```', '')}\n```".replace("caption", "x")))
+
+
+def test_docstrings_are_read(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""Of all."""\ndef f():\n    """The kernel knows ``hears``.\n\n    >>> deaf\n    """\n', encoding="utf-8"
+    )
+    text = docstrings(path)
+    assert pattern("things do not act as persons").search(text) and not pattern("a voice").search(text)
 
 
 def test_formulas_do_not_end_the_text():

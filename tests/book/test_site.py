@@ -460,7 +460,7 @@ def test_every_slide_fits_and_can_be_read(deck):
         outside, crowded, letters, pictures = page.evaluate(
             """() => { const slide = Reveal.getCurrentSlide(), { right, bottom } = slide.getBoundingClientRect();
                 const body = slide.querySelector('.body'), end = body.getBoundingClientRect().bottom;
-                return [[...slide.querySelectorAll('*:not(mjx-container *, svg *)')].filter(node => {
+                return [[...slide.querySelectorAll('*:not(mjx-container *, svg *, .panels img)')].filter(node => {
                     const box = node.getBoundingClientRect();
                     return node.checkVisibility() && box.width
                         && (box.right > right + 1 || box.bottom > (body.contains(node) ? end : bottom) + 2) })
