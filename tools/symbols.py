@@ -118,8 +118,7 @@ def linked(app: Sphinx, doctree: nodes.document, page: str) -> None:
         row = explained[letter]
         address = f"{app.builder.get_relative_uri(page, page.replace(name, PAGE))}#{row.name}"
         link = nodes.reference(refuri=address, internal=True, classes=["spurlib-symbol"])
-        if said := hint(row):
-            link["reftitle"] = said
+        link["reftitle"] = hint(row) or "Meaning of this symbol"
         formula.parent.replace(formula, link)
         link += formula
 

@@ -16,6 +16,9 @@ function filter(box) {
   box.hidden = false;
 }
 
+// The bibliography is called a list, but its entries have a role of their own.
+for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
+
 // Stacked cells have no heading above them, and say themselves what they are.
 function label(table) {
   const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());

@@ -129,7 +129,8 @@ def test_old_addresses_lead_to_what_they_named(visits):
 
 
 @pytest.mark.parametrize(
-    "name", ["index", "stability", "networks", "predicted-curves", "claims", "library", "notation"]
+    "name",
+    ["index", "stability", "networks", "predicted-curves", "course", "claims", "library", "notation", "references"],
 )
 def test_axe_finds_nothing_serious(visits, name):
     page = visits.open(f"chapters/{name}.html").page
