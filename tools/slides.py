@@ -43,6 +43,7 @@ END = re.compile(r"\.(?=(?:</\w+>)*$)")
 NAME = re.compile(r"^\((.*)\)((?:</\w+>)*)$", re.DOTALL)
 STEP = re.compile(r"^Step \d+")
 DRAWING = re.compile(r'(?<=src=")\.\./(_images/[^"]+\.svg)"')
+AXES = re.compile(r'<g id="axes_\d+">')
 FOLDED = re.compile(r'<details class="spurlib-code">.*?</details>', re.DOTALL)
 MATHJAX = re.compile(r"<script>window\.MathJax.*?</script>|<script[^>]*/mathjax/[^>]*></script>")
 FILES = ("reveal.js", "reveal.css", "reset.css")
@@ -409,8 +410,10 @@ def divided(done: str, folder: Path) -> str:
     """Say in a deck where its drawings of several panels can be cut."""
 
     def said(found: re.Match[str]) -> str:
-        bands = panels((folder / found[1]).read_text(encoding="utf-8"))
-        return found[0] + (f' data-panels="{json.dumps(bands)}"' if bands else "")
+        drawing = (folder / found[1]).read_text(encoding="utf-8")
+        if not (bands := panels(drawing)):
+            return found[0]
+        return f'{found[0]} data-panels="{json.dumps(bands)}" data-axes="{len(AXES.findall(drawing))}"'
 
     return DRAWING.sub(said, done)
 

@@ -53,6 +53,23 @@ function panel(image, bands) {
   return part;
 }
 
+// What a caption calls a panel that stands elsewhere on a slide.
+const PLACES = {
+  2: { above: "left", top: "left", below: "right", bottom: "right", lower: "right" },
+  3: { above: "top left", top: "top left", middle: "top right", below: "bottom left", bottom: "bottom left" },
+};
+const PLACE = /\b(?:(above|middle|below)(?=\s*[:),])|(top|bottom)\b|(lower)(?= panel\b))/gi;
+
+function rename(caption, count) {
+  const texts = document.createTreeWalker(caption, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    texts.currentNode.data = texts.currentNode.data.replace(PLACE, (word) => {
+      const name = PLACES[count]?.[word.toLowerCase()] ?? word;
+      return word[0] === word[0].toUpperCase() ? name[0].toUpperCase() + name.slice(1) : name;
+    });
+  }
+}
+
 // Panels that stand in one column on the page, side by side. Returns how large they can be.
 function spread(slide, figure, image) {
   const panels = document.createElement("div");
@@ -89,7 +106,10 @@ function arrange(slide) {
   });
   figure.classList.remove("beside");
   if (image.dataset.panels) {
-    if (spread(slide, figure, image) > 1.1 * Math.max(...sizes)) return;
+    if (spread(slide, figure, image) > 1.02 * Math.max(...sizes)) {
+      rename(figure.querySelector("figcaption"), image.dataset.axes);
+      return;
+    }
     gather(figure, image);
   }
   figure.classList.toggle("beside", sizes[1] > sizes[0]);

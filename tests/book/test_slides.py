@@ -289,5 +289,5 @@ def test_the_deck_says_where_its_drawings_can_be_cut(tmp_path):
     (tmp_path / "_images" / "b.svg").write_text(svg(), encoding="utf-8")
     done = slides.divided('<img src="../_images/a.svg" alt="A"/><img src="../_images/b.svg"/>', tmp_path)
     first, second = BeautifulSoup(done, "html.parser").find_all("img")
-    assert len(json.loads(first["data-panels"])) == 2
+    assert len(json.loads(first["data-panels"])) == 2 and first["data-axes"] == "2"
     assert "data-panels" not in second.attrs
