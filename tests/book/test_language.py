@@ -142,7 +142,7 @@ def minutes(text: str) -> float:
 def test_the_time_to_read_is_that_of_the_length(name):
     text = sources()[name]
     stated = int(re.search(r"\*\*Time:\*\* (\d+) minutes to read", text)[1])
-    assert stated == 5 * round(minutes(text) / 5)
+    assert stated % 5 == 0 and abs(stated - minutes(text)) < 4  # so that a changed sentence does not change it
     assert stated <= 45
 
 
