@@ -124,7 +124,7 @@ def renumbered(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 def everywhere(env: BuildEnvironment) -> Iterator[str]:
     """Return what every page shows: the table of contents, the bibliography, the style, the work of these tools."""
-    yield sources()["notation"]  # to which symbols are linked, with their meaning
+    yield sources().get("notation", "")  # to which symbols are linked, with their meaning
     yield repr((contents(), sorted((page, title.astext()) for page, title in env.titles.items())))
     assets = [path for path in (CHAPTERS / "assets").iterdir() if path.suffix in (".css", ".js")]
     files = [CHAPTERS / "references.bib", *assets, *Path(__file__).parent.glob("*.py")]

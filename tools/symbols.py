@@ -52,7 +52,7 @@ def head(formula: str) -> str:
 def rows() -> tuple[Row, ...]:
     """Return all rows of the page of the notation, in order."""
     section, found, names = "", list[Row](), set[str]()
-    for line in sources()[PAGE].splitlines():
+    for line in sources().get(PAGE, "").splitlines():
         if mark := re.match(r"\((notation-\w+)\)=", line):
             section = mark[1]
         cells = [cell.strip() for cell in CELL.split(line)[1:-1]]
