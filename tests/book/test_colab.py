@@ -18,11 +18,12 @@ from nbclient import NotebookClient
 
 from tests.book.clean import copy_of_the_repository, environ, environment, has, version
 from tests.book.test_downloads import links, pages
+from tools.assignments import plan
 from tools.environment import LOCK, pins
 from tools.sheets import name_of
 
 CHAPTERS = ["records", "stability"]
-WEEKS = ["1", "6"]
+WEEKS = [*plan()]
 PANDAS = "2.2.3"
 FAKE = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
 
