@@ -23,7 +23,7 @@ ELSEWHERE = (nodes.title, nodes.caption, nodes.reference, nodes.term, nodes.rubr
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the tables: its anchor, its symbols, the chapters to which it is limited (none: all), its meaning."""
+    """A row: anchor, table, symbols, the chapters to which it is limited (none: the whole book), meaning."""
 
     name: str
     section: str

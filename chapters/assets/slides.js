@@ -61,6 +61,7 @@ const PLACES = {
 const PLACE = /\b(?:(above|middle|below)(?=\s*[:),])|(top|bottom)\b|(lower)(?= panel\b))/gi;
 
 function rename(caption, count) {
+  if (!caption) return;
   const texts = document.createTreeWalker(caption, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     texts.currentNode.data = texts.currentNode.data.replace(PLACE, (word) => {
