@@ -46,8 +46,6 @@ figure img { max-width: 100%; max-height: 11cm }
 .spurlib-cut { background: none !important; overflow: visible !important }
 .bd-article .cell_output table.dataframe { font-size: 7.5pt }
 .bd-article .cell_output table.dataframe :is(td, th) { padding: 1px 4px; white-space: normal }
-div.solution, div.solution > *, div.solution :is(section, div, p, ul, ol):last-child {
-  margin-bottom: 0 !important; padding-bottom: 0 }
 div.admonition, div.proof { break-inside: auto !important }
 pre { white-space: pre-wrap; font-size: 8.5pt }
 mjx-container { overflow: visible !important; font-size: 115% !important }
@@ -63,6 +61,12 @@ FIT = """() => document.querySelectorAll('.cell_output table').forEach(table => 
     const room = table.parentElement.clientWidth / table.scrollWidth;
     if (room > 0 && room < 1) table.style.zoom = room;
 })"""
+NO_TAIL = """() => document.querySelectorAll('article section').forEach(section => {
+    for (let last = section; last; last = last.lastElementChild)
+        for (const space of ['margin-bottom', 'padding-bottom'])
+            last.style.setProperty(space, '0', 'important');
+})"""
+"""Without the space below the last lines of a chapter, which can fill a page of its own."""
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"}
 CONTENTS = """([title, author, license, lines]) => {
     document.querySelector('.spurlib-contents')?.remove();
@@ -162,6 +166,7 @@ def save(page: Page, out: Path, title: str, names: Container[str]) -> None:
     page.emulate_media(media="print")
     page.set_viewport_size({"width": WIDTH, "height": 1000})
     page.evaluate(FIT)  # a table that is still too wide becomes smaller
+    page.evaluate(NO_TAIL)
     pages: dict[str, int] = {}
     for _ in range(2):  # the second time with the numbers of the pages
         page.evaluate(CONTENTS, [title, config()["author"], LICENSED, lines(pages, names)])
