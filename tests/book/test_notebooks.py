@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import types
 from contextlib import nullcontext
 
 import pytest
+from pybtex.database import parse_file
 
 from tools.chapters import CHAPTERS, executable, notebook, repository
 from tools.markup import figure, labels
@@ -188,6 +190,13 @@ def test_citations_become_names_and_years(translate):
     assert translate("{cite:p}`three,two`") == (
         "(Archer et al., 2023; [Archer and van Beek, 2024](https://example.org))"
     )
+
+
+def test_no_two_works_are_cited_alike():
+    works = parse_file(str(CHAPTERS / "references.bib")).entries
+    translator = Translator("index", [], {}, (), CHAPTERS / "references.bib", {})
+    cited = [re.sub(r"\(http[^)]*\)", "", translator.text(f"{{cite:p}}`{key}`")) for key in works]
+    assert sorted(cited) == sorted({*cited})
 
 
 @pytest.mark.parametrize(
