@@ -49,7 +49,7 @@ class System:
         self.matrix = matrix if overwrite else matrix.clone()
 
     def factor(self, tell: Callable[[float], object] = silent) -> None:
-        """Add the ridge and factor, reporting the fraction done; a `SingularKernelError` if there is no factor."""
+        """Add the ridge and factor, reporting the fraction done; raise `SingularKernelError` if there is no factor."""
         self.matrix.diagonal().add_(self.ridge)
         self._diagonal = self.matrix.diagonal().clone()
         if not factor(self.matrix, tell):
@@ -67,7 +67,7 @@ class System:
 
 
 def factor(A: torch.Tensor, tell: Callable[[float], object]) -> bool:
-    """Put the Cholesky factor of `A` in its lower triangle and keep the strict upper one; False if there is none.
+    """Put the Cholesky factor of `A` in its lower triangle and keep the rest; return False if there is none.
 
     Column block J of the factor follows from those before it: ``L_J = (A_J - L_{<J} L_{J,<J}^T) L_JJ^{-T}``.
     """
@@ -140,7 +140,7 @@ def _refuse_indefinite(K: torch.Tensor, ridge: float) -> None:
 
 
 def _leverage_by_eigenvalues(system: torch.Tensor, ridge: float, least: float) -> torch.Tensor:
-    """Relative squared norm of the part of each feature vector orthogonal to the others, without Cholesky factor."""
+    """Relative squared norm of the part of each feature vector orthogonal to the others, without a Cholesky factor."""
     values, vectors = torch.linalg.eigh(system)
     if values[0] < -least * values[-1]:
         low, high = float(values[0]) - ridge, float(values[-1]) - ridge

@@ -28,7 +28,7 @@ Expectation = Callable[[slice, slice, torch.Tensor], torch.Tensor]
 
 
 def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """For f(x) = p x + q |x|."""
+    """Closed form for f(x) = p x + q |x|."""
     plus, minus = f(np.array([1.0, -1.0]))
     p, q = (plus - minus) / 2, (plus + minus) / 2
     folded = (1 - rho).mul_(1 + rho).sqrt_().addcmul_(rho, rho.asin()).mul_(2 / np.pi * q**2)
@@ -36,7 +36,7 @@ def _homogeneous(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Ten
 
 
 def _two_valued(f: Activation, s: torch.Tensor, t: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
-    """For f(x) = p + q sign(x); f(0) may differ from p."""
+    """Closed form for f(x) = p + q sign(x); f(0) may differ from p."""
     at_zero, plus, minus = f(np.array([0.0, 1.0, -1.0]))
     p, q = (plus + minus) / 2, (plus - minus) / 2
     ps, pt = (torch.full_like(x, p).masked_fill_(x == 0, at_zero) for x in (s, t))
@@ -108,7 +108,7 @@ def _exact(closed: Callable[..., torch.Tensor], f: Activation, s: torch.Tensor, 
 
 
 def _polynomial(c: Sequence[float], s: torch.Tensor, t: torch.Tensor) -> Expectation:
-    """For sums of Hermite polynomials: the series ends at their degree."""
+    """Expectation for sums of Hermite polynomials, whose series ends at their degree."""
     mu, nu = _scaled(c, s), _scaled(c, t)
     return lambda i, j, rho: _horner(mu[:, i, None], nu[:, None, j], rho)
 
@@ -131,7 +131,7 @@ def _scaled(c: Sequence[float], s: torch.Tensor) -> torch.Tensor:
 
 
 def _series(f: Activation, s: torch.Tensor, t: torch.Tensor) -> Expectation:
-    """For any f: the Hermite series, truncated at an order that depends on the correlations of the tile."""
+    """Expectation for any f by its Hermite series, truncated at an order that depends on the correlations of a tile."""
     scales = torch.cat([s, t]).cpu().numpy()
 
     @cache
@@ -234,7 +234,7 @@ def _columns(f: Activation, scales: np.ndarray, order: int) -> np.ndarray:
 
 
 def correlation(f: Activation, rho: np.ndarray) -> np.ndarray:
-    """The dual kernel E[f(u) f(v)] of a centered function, Gaussian u and v of correlations rho, by quadrature."""
+    """The dual kernel of f minus its mean, E[f(u) f(v)] - E[f(u)]^2 at correlations rho, by quadrature."""
     mean = gaussian_expectation(f)
     one = torch.ones(rho.size, dtype=torch.float64)
     return _by_quadrature(f.shifted(-mean), one, one, torch.from_numpy(rho.ravel())).numpy().reshape(rho.shape)

@@ -127,4 +127,4 @@ KINKED: dict[str, tuple[Function, Function]] = {
     "abs": (_named("abs"), _named("sign")),
     "step": (_step, _named("zeros")),
 }
-"""Functions with a kink or a jump at zero, with their derivatives."""
+"""Functions that are not smooth at zero, with their derivatives."""

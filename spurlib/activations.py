@@ -37,7 +37,8 @@ class Activation:
         The derivative of `f`, needed for tangent features only. Default: the derivative that torch computes, if `f`
         takes tensors and consists of operations that torch can differentiate.
     kinks : iterable of float
-        Points at which `f` or `df` jumps. They make Hermite coefficients accurate for piecewise smooth functions.
+        Points at which `f` or one of its derivatives jumps. They make Hermite coefficients accurate for piecewise
+        smooth functions.
     name : str, optional
         Default: the name of `f`.
 
@@ -57,7 +58,7 @@ class Activation:
 
     Notes
     -----
-    An activation can be pickled if `f` and `df` can be pickled, as is the case for functions of a module and for torch
+    An activation can be pickled if `f` and `df` can be pickled, as is the case for module-level functions and for torch
     modules. An activation of the library, or its derivative, is pickled by name, and unpickling returns the same
     object.
 
@@ -220,7 +221,7 @@ class Activation:
         return slope
 
     def shifted(self, constant: float) -> Activation:
-        """The function plus a constant, with the same derivative and kinks.
+        """Return the function plus a constant, with the same derivative and kinks.
 
         Raises
         ------
@@ -237,7 +238,7 @@ class Activation:
         return Activation(_Sum(self, constant), self.df, kinks=self.kinks, name=f"{self.name}{constant:+g}")
 
     def coefficients(self, order: int) -> np.ndarray:
-        r"""Hermite coefficients :math:`\mu_0, \dots, \mu_L` with L = order, a read-only array of shape (order + 1,).
+        r"""Return Hermite coefficients :math:`\mu_0, \dots, \mu_L` with L = order, read-only, of shape (order + 1,).
 
         They are kept for later calls. For a sum of Hermite polynomials they are exact; otherwise accuracy and errors
         are those of `hermite_coefficients`.
@@ -360,7 +361,7 @@ _SUM = re.compile(rf"{_TERM.pattern}(?:(?=[+-]){_TERM.pattern})*")
 
 
 def activation_names() -> list[str]:
-    """Names that `activation` accepts, in addition to sums of Hermite polynomials such as ``"h1+h2"``.
+    """List the names that `activation` accepts, in addition to sums of Hermite polynomials such as ``"h1+h2"``.
 
     At the kink 0 the derivative is the left derivative for relu (0), leaky_relu (0.01) and selu (1.758), and it is 0
     for abs. The value of step at 0 is 0, and its derivative is 0 everywhere.

@@ -28,10 +28,11 @@ class Fit:
 class Evaluation:
     r"""Predictions, alignments and stabilities at queries, all from one kernel matrix of queries and samples.
 
-    It is returned by `Interpolator.at` and `Solve.at`. Each attribute is computed when it is first read, and kept. The
-    kernel rows of the queries are computed once, and kept if they take at most half a gigabyte. The rows of more
-    queries are computed in pieces that are not kept: once for ``predictions``, ``own`` and ``own_stability`` together,
-    and once more for ``alignment``. The array of queries must not be changed before the last attribute is read.
+    It is returned by `Interpolator.at`, `Solve.at` and `FilteredSolve.at`. Each attribute is computed when it is first
+    read, and kept. The kernel rows of the queries are computed once, and kept if they take at most half a gigabyte. The
+    rows of more queries are computed in pieces that are not kept: once for ``predictions``, ``own`` and
+    ``own_stability`` together, and once more for ``alignment`` and ``stability`` together. The array of queries must
+    not be changed before the last attribute is read.
 
     Examples
     --------
@@ -101,14 +102,18 @@ class Evaluation:
 
     @cached_property
     def alignment(self) -> Array:
-        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); of the kind of the queries."""
+        """Feature alignments F(z, z_i) = [k(z, Z) (K + ridge I)^{-1}]_i, shape (q, n); of the kind of the queries.
+
+        For a fit with a filter q, the inverse is replaced by q(K).
+        """
         return like(self._alignment, self._kind)
 
     @cached_property
     def stability(self) -> Array:
         """Changes f(z) - f_{-i}(z) when sample i is left out, exact for every ridge; of the kind of the queries.
 
-        Shape (q, n), or (q, n, outputs) for labels with several columns. A ``ValueError`` for a fit with a filter.
+        Shape (q, n), or (q, n, outputs) for labels with several columns. A ``ValueError`` is raised for a fit
+        with a filter.
         """
         return like(_times(self._alignment, self._residuals), self._kind)
 
@@ -117,7 +122,7 @@ class Evaluation:
         """Alignments F(q_i, z_i) of query i with sample i, shape (n,), for as many queries as samples.
 
         They take O(n^2) operations besides the kernel rows, while the diagonal of ``alignment`` takes O(n^3). At the
-        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` if q is not n.
+        spurious queries these are the F(z_i^s, z_i) of the theory. A ``ValueError`` is raised if q is not n.
         """
         return like(self._own, self._kind)
 
@@ -125,7 +130,8 @@ class Evaluation:
     def own_stability(self) -> Array:
         """Changes f(q_i) - f_{-i}(q_i), shape (n,) or (n, outputs), for as many queries as samples.
 
-        They take O(n^2) operations besides the kernel rows. A ``ValueError`` if q is not n, or for a fit with a filter.
+        They take O(n^2) operations besides the kernel rows. A ``ValueError`` is raised if q is not n, or for a fit
+        with a filter.
         """
         return like(_times(self._own, self._residuals), self._kind)
 

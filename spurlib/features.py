@@ -100,7 +100,7 @@ class _Features:
             yield buffer[:filled]
 
     def weights(self) -> torch.Tensor:
-        """The whole weight matrix, shape (k, d), with N(0, 1/d) entries. It needs memory for k d numbers."""
+        """Return the whole weight matrix, shape (k, d), with N(0, 1/d) entries. It needs memory for k d numbers."""
         tiles = list(self._tiles(range(-(-self.k // _TILE))))
         return torch.cat(tiles).to(device=self.device, dtype=self.dtype)
 
@@ -108,7 +108,7 @@ class _Features:
         return tensor(A, name, ndim=2, columns=self.d, device=self.device, dtype=self.dtype)
 
     def gram(self, A: Array, B: Array | None = None, *, tiles: tuple[int, int] = (0, 1)) -> Array:
-        """Inner products of the features of the rows of `A` and `B`, without storing all features.
+        """Compute inner products of the features of the rows of `A` and `B`, without storing all features.
 
         Parameters
         ----------
@@ -233,8 +233,8 @@ class RandomFeatures(_Features):
     Raises
     ------
     ValueError
-        An unknown activation, a size below 1, a device that is not available, another dtype, or a memory that is not
-        positive.
+        An unknown activation, a size below 1, a seed out of range, a device that is not available, another dtype or
+        `draw_on`, or a memory that is not positive.
 
     Notes
     -----
@@ -255,7 +255,7 @@ class RandomFeatures(_Features):
         return self.k
 
     def features(self, A: Array) -> Array:
-        """The features of the rows of `A`, shape (n, k), in `dtype`, of the kind of `A`; all are held in memory."""
+        """Return the features of the rows of `A`, shape (n, k), in `dtype` and of the kind of `A`, held in memory."""
         a = self._rows(A, "A")
         return like(self._finite(torch.cat([self._f(a @ V.T) for V in self._blocks(len(a))], dim=1), a), A)
 
@@ -302,7 +302,7 @@ class TangentFeatures(_Features):
         return self.d * self.k
 
     def features(self, A: Array) -> Array:
-        """The features of the rows of `A`, shape (n, d k): entry i k + j is coordinate i times slope j."""
+        """Return the features of the rows of `A`, shape (n, d k): entry i k + j is coordinate i times derivative j."""
         a = self._rows(A, "A")
         slopes = torch.cat([self._f(a @ W.T) for W in self._blocks(len(a))], dim=1)
         return like(self._finite((a[:, :, None] * slopes[:, None, :]).flatten(1), a), A)

@@ -36,6 +36,7 @@ class Filter:
 
     Examples
     --------
+    >>> import numpy as np
     >>> flow(2.0)(np.array([0.0, 1.0])).round(4)
     array([2.    , 0.8647])
     """
@@ -45,7 +46,7 @@ class Filter:
     breaks: tuple[float, ...] = ()
 
     def __call__(self, s: Any) -> np.ndarray:
-        """Values at eigenvalues; a ``ValueError`` where they are not finite."""
+        """Values at eigenvalues; a ``ValueError`` is raised if they are not finite or have another shape."""
         s = np.asarray(s, dtype=np.float64)
         with np.errstate(all="ignore"):
             out = np.asarray(self.q(s), dtype=np.float64)
@@ -69,7 +70,7 @@ def filter_of(q: Any) -> Filter:
 
 
 def ridge(strength: float) -> Filter:
-    r"""Ridge regression, :math:`q(s) = 1 / (s + \lambda)`.
+    r"""Define ridge regression, :math:`q(s) = 1 / (s + \lambda)`.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def _ridge(strength: float, s: np.ndarray) -> np.ndarray:
 
 
 def flow(time: float) -> Filter:
-    r"""Gradient flow from zero on half the sum of squared errors, stopped at T: :math:`q(s) = (1 - e^{-T s}) / s`.
+    r"""Define gradient flow from zero on half the sum of squared errors, up to T: :math:`q(s) = (1 - e^{-T s}) / s`.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def _flow(time: float, s: np.ndarray) -> np.ndarray:
 
 
 def descent(steps: int, rate: float) -> Filter:
-    r"""Gradient descent from zero on half the sum of squared errors: :math:`q(s) = (1 - (1 - \nu s)^j) / s`.
+    r"""Define gradient descent from zero on half the sum of squared errors: :math:`q(s) = (1 - (1 - \nu s)^j) / s`.
 
     Parameters
     ----------
@@ -156,7 +157,7 @@ def descent(steps: int, rate: float) -> Filter:
 
 
 def momentum(steps: int, rate: float, weight: float) -> Filter:
-    r"""Heavy-ball descent: each step is :math:`\nu` times the negative gradient plus `weight` times the previous step.
+    r"""Define heavy-ball descent: a step is :math:`\nu` times the negative gradient plus `weight` times the last step.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def _momentum(steps: int, rate: float, weight: float, s: np.ndarray) -> np.ndarr
 
 
 def boosting(rounds: int, rate: float, strength: float) -> Filter:
-    r"""Boosting of ridge regression with the squared loss: each round adds `rate` times a fit of the residuals.
+    r"""Define boosting of ridge regression with the squared loss: each round adds `rate` times a fit of the residuals.
 
     Parameters
     ----------
@@ -233,12 +234,12 @@ def boosting(rounds: int, rate: float, strength: float) -> Filter:
 
 
 def _boosting(rounds: int, rate: float, strength: float, s: np.ndarray) -> np.ndarray:
-    fitted = -np.expm1(rounds * np.log1p(-rate * s / (s + strength)))  # of small s too
+    fitted = -np.expm1(rounds * np.log1p(-rate * s / (s + strength)))  # accurate for small s too
     return np.where(s > 0, fitted / np.where(s > 0, s, 1), rounds * rate / strength)
 
 
 def cutoff(level: float) -> Filter:
-    """Principal component regression: q(s) = 1 / s for eigenvalues s of at least `level`, and zero below.
+    """Define principal component regression, q(s) = 1 / s for eigenvalues s of at least `level`, and zero below.
 
     Parameters
     ----------
@@ -256,6 +257,7 @@ def cutoff(level: float) -> Filter:
 
     Examples
     --------
+    >>> import numpy as np
     >>> cutoff(0.5)(np.array([0.25, 2.0]))
     array([0. , 0.5])
     """
@@ -326,14 +328,17 @@ class FilteredSolve:
         self.fit = Fit(self.g, self.coefficients, inverse, None)
 
     def filtered(self, filter: Any) -> FilteredSolve:
-        """The same samples and labels with another filter, from the same eigenvectors; errors as for the class."""
+        """Return the same samples and labels with another filter, from the same eigenvectors.
+
+        The errors are those of the class.
+        """
         out = FilteredSolve.__new__(FilteredSolve)
         vars(out).update(vars(self))
         out._apply(filter)
         return out
 
     def at(self, rows: Array) -> Evaluation:
-        """Predictions and alignments at queries, from their kernel rows.
+        """Return predictions and alignments at queries, from their kernel rows.
 
         Parameters
         ----------
@@ -354,11 +359,11 @@ class FilteredSolve:
         return Evaluation(self.fit, found, same_rows, rows)
 
     def predict(self, rows: Array) -> Array:
-        """Predictions f(z) at queries, shape (q,) or (q, outputs), from their kernel rows, shape (q, n)."""
+        """Return the predictions f(z) at queries, shape (q,) or (q, outputs), from their kernel rows, shape (q, n)."""
         return self.at(rows).predictions
 
     def alignment(self, rows: Array) -> Array:
-        """Alignments [k(z, Z) q(K)]_i of queries with all samples, shape (q, n), from their kernel rows."""
+        """Return the alignments [k(z, Z) q(K)]_i of queries with all samples, shape (q, n), from their kernel rows."""
         return self.at(rows).alignment
 
     @property

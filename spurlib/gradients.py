@@ -47,7 +47,8 @@ class EmpiricalTangent:
     inputs : callable, optional
         Function from samples to the arguments of the model: a tensor, a tuple of tensors (positional arguments) or a
         dict of tensors (keyword arguments), each with one row for each sample. A matrix of samples is passed to it as
-        a tensor in the precision and on the device of the model; any other object, such as a list of texts, unchanged.
+        a tensor in the precision and on the device of the model; any other object, such as a list of texts, is passed
+        unchanged. Default: the samples are the only argument.
     way : {"auto", "structured", "streamed"}
         How `gram` treats linear layers, convolutions and embeddings (see Notes): ``"auto"`` chooses the cheaper way
         for each layer, ``"structured"`` always uses products of Gram matrices, and ``"streamed"`` treats them like all
@@ -62,7 +63,7 @@ class EmpiricalTangent:
     ------
     ValueError
         A model without parameters that require a gradient, in another precision, or with batch normalization that has
-        no running statistics; an unknown way; a memory or batch out of range.
+        no running statistics; an `output` or `inputs` of a wrong type; an unknown way; a memory or batch out of range.
 
     Notes
     -----
@@ -143,14 +144,14 @@ class EmpiricalTangent:
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def features(self, A: Array) -> Array:
-        """The gradients at the rows of `A`, shape (n, n_features), of the kind of `A`; all are held in memory."""
+        """Return the gradients at the rows of `A`, shape (n, n_features), of the kind of `A`, held in memory."""
         a = self._samples(A, "A")
         with self._evaluating():
             ((J, _),) = _Passes(self, a, way="streamed", most=self.n_features)
         return like(_finite(J), A)
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Inner products of the gradients at the rows of `A` and `B`.
+        """Compute inner products of the gradients at the rows of `A` and `B`.
 
         Parameters
         ----------
@@ -189,7 +190,7 @@ class EmpiricalTangent:
         return like(_finite(total), A)
 
     def ways(self, A: Array) -> dict[str, str]:
-        """How `gram` would treat each parameter that is differentiated, for as many samples as `A` holds.
+        """Describe how `gram` would treat each parameter that is differentiated, for as many samples as `A` holds.
 
         Parameters
         ----------
@@ -419,7 +420,7 @@ def _count(samples: Samples) -> int:
 
 
 def _ordinary(t: torch.Tensor) -> torch.Tensor:
-    """A copy of a tensor made in inference mode, whose gradients are zero in some versions of torch."""
+    """A tensor, copied if it was made in inference mode, where gradients are zero in some versions of torch."""
     return t.clone() if t.is_inference() else t
 
 

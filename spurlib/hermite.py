@@ -14,7 +14,7 @@ __all__ = ["dual_kernel", "gaussian_expectation", "hermite_basis", "hermite_coef
 
 
 def hermite_basis(u: Array, order: int) -> Array:
-    r"""Values of the normalized probabilists' Hermite polynomials :math:`h_0, \dots, h_L`.
+    r"""Compute the values of the normalized probabilists' Hermite polynomials :math:`h_0, \dots, h_L`.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def _double(x: Array, name: str) -> Array:
 def hermite_coefficients(
     f: Callable[[np.ndarray], Any], order: int, *, kinks: Iterable[float] | None = None
 ) -> np.ndarray:
-    r"""Hermite coefficients :math:`\mu_l = E[f(u) h_l(u)]`, l = 0, ..., order, for standard Gaussian u.
+    r"""Compute the Hermite coefficients :math:`\mu_l = E[f(u) h_l(u)]`, l = 0, ..., order, for standard Gaussian u.
 
     Parameters
     ----------
     f : Activation or callable
-        A function of the line, applied entry-wise to an array.
+        A function on the real line, applied entry-wise to an array.
     order : int
         The highest degree L.
     kinks : iterable of float, optional
@@ -107,12 +107,12 @@ def hermite_coefficients(
 
 
 def gaussian_expectation(f: Callable[[np.ndarray], Any], *, kinks: Iterable[float] | None = None) -> float:
-    """Expectation E[f(u)] for standard Gaussian u.
+    """Compute the expectation E[f(u)] for standard Gaussian u.
 
     Parameters
     ----------
     f : Activation or callable
-        A function of the line, applied entry-wise to an array.
+        A function on the real line, applied entry-wise to an array.
     kinks : iterable of float, optional
         Where `f` or its derivatives jump. Default: ``f.kinks`` if there is such an attribute, else none.
 
@@ -139,7 +139,7 @@ def _kinks(f: Any, kinks: Iterable[float] | None) -> tuple[float, ...]:
 
 
 def hermite_series(mu: Any, u: Array) -> Array:
-    r"""Sum :math:`\sum_l \mu_l h_l(u)`.
+    r"""Compute the sum :math:`\sum_l \mu_l h_l(u)`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _list(mu: Any) -> list[float]:
 
 
 def dual_kernel(mu: Any, rho: Array) -> Array:
-    r"""The dual kernel :math:`\sum_l \mu_l^2 \rho^l = E[f(u) f(v)]`, for standard Gaussian u, v of correlation rho.
+    r"""Return the dual kernel :math:`\sum_l \mu_l^2 \rho^l = E[f(u) f(v)]` for standard normal u, v of correlation rho.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class Kernel(Protocol):
     """
 
     def gram(self, A: Array, B: Array, /) -> Array:
-        """Kernel matrix of the rows of `A` with the rows of `B`, shape (len(A), len(B))."""
+        """Return the kernel matrix of the rows of `A` with the rows of `B`, shape (len(A), len(B))."""
 
 
 class Solve:
@@ -69,11 +69,12 @@ class Solve:
     ------
     ValueError
         Wrong shapes, NaN or infinite values, an empty set, a number of labels other than n, a negative ridge, a matrix
-        that is not symmetric or is in half precision.
+        that is not symmetric or is in half precision, or coefficients that overflow.
     SingularKernelError
-        At ridge 0: equal samples, samples without features, or samples whose features are nearly linear combinations
-        of those of the others; ``.rows`` lists them. At any ridge: a matrix that is found not to be positive
-        semidefinite. Nothing is added to the diagonal silently, because this would change the interpolator.
+        At ridge 0: samples without features. At ridge 0, or at a ridge that is lost in rounding: equal samples, or
+        samples whose features are nearly linear combinations of those of the others. In these cases ``.rows`` lists the
+        samples. At any ridge: a matrix that is found not to be positive semidefinite. Nothing is added to the diagonal
+        silently, because this would change the interpolator.
 
     Notes
     -----
@@ -126,7 +127,7 @@ class Solve:
         self.fit = Fit(self.g, self.coefficients, A, self._residuals)
 
     def at(self, rows: Array) -> Evaluation:
-        """Predictions, alignments and stabilities at queries, from their kernel rows.
+        """Return predictions, alignments and stabilities at queries, from their kernel rows.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ class Solve:
         )
 
     def predict(self, rows: Array) -> Array:
-        """Predictions f(z) at queries, from their kernel rows.
+        """Return the predictions f(z) at queries, from their kernel rows.
 
         Parameters
         ----------
@@ -163,7 +164,7 @@ class Solve:
         return self.at(rows).predictions
 
     def alignment(self, rows: Array) -> Array:
-        """Feature alignments F(z, z_i) of queries z with all training samples, from the queries' kernel rows.
+        """Return the feature alignments F(z, z_i) of queries z with all training samples, from their kernel rows.
 
         Parameters
         ----------
@@ -178,7 +179,7 @@ class Solve:
         return self.at(rows).alignment
 
     def stability(self, rows: Array) -> Array:
-        """Changes f(z) - f_{-i}(z) of the predictions at queries when training sample i is left out.
+        """Return the changes f(z) - f_{-i}(z) of the predictions at queries when training sample i is left out.
 
         Parameters
         ----------
@@ -199,7 +200,7 @@ class Solve:
 
     @property
     def perp_norms(self) -> Array:
-        """Squared norms of the part of each feature vector orthogonal to the other samples', 1 / [K^{-1}]_ii.
+        """Squared norms 1 / [K^{-1}]_ii of the part of each feature vector that is orthogonal to all others.
 
         Shape (n,), the kind of the labels; with a ridge, 1 / [(K + ridge I)^{-1}]_ii.
         """
@@ -224,7 +225,8 @@ class Interpolator:
         :math:`\lambda \ge 0`, added to the diagonal of the kernel matrix.
     filter : Filter or callable, optional
         A function of the eigenvalues of the kernel matrix, such as ``filters.flow(2.0)``, instead of a ridge. The fit
-        is then a `FilteredSolve`, by one eigendecomposition.
+        is then a `FilteredSolve`, by one eigendecomposition, and all stabilities, ``loo_residuals`` and ``perp_norms``
+        raise a ``ValueError``.
     progress : bool or callable
         As for `Solve`; it refers to the fit after the kernel matrix has been computed.
 
@@ -326,7 +328,7 @@ class Interpolator:
         return Solve(K, g, ridge=ridge, dtype=dtype, overwrite=overwrite, progress=progress)
 
     def filtered(self, filter: Any) -> Interpolator:
-        """The same kernel, samples and labels with another filter, from the same eigenvectors.
+        """Return the same kernel, samples and labels with another filter, from the same eigenvectors.
 
         Parameters
         ----------
@@ -378,7 +380,7 @@ class Interpolator:
         return tensor(self._gram(), "kernel.gram(Z, Z)", ndim=2, device=self.g.device)
 
     def at(self, Q: Array) -> Evaluation:
-        """Predictions, alignments and stabilities at the rows of `Q`, all from one kernel matrix.
+        """Return predictions, alignments and stabilities at the rows of `Q`, all from one kernel matrix.
 
         Parameters
         ----------
@@ -400,7 +402,7 @@ class Interpolator:
         return Evaluation(self.solve.fit, Q if isinstance(Q, torch.Tensor) else np.asarray(Q), self._rows, Q)
 
     def predict(self, Q: Array) -> Array:
-        """Predictions f(z) at the rows of `Q`.
+        """Return the predictions f(z) at the rows of `Q`.
 
         Parameters
         ----------
@@ -414,7 +416,7 @@ class Interpolator:
         return self.at(Q).predictions
 
     def alignment(self, Q: Array) -> Array:
-        """Feature alignments F(z, z_i) of the rows z of `Q` with all training samples.
+        """Return the feature alignments F(z, z_i) of the rows z of `Q` with all training samples.
 
         Parameters
         ----------
@@ -424,12 +426,13 @@ class Interpolator:
         Returns
         -------
         array or tensor, shape (q, n), the kind of `Q`
-            ``[k(z, Z) (K + ridge I)^{-1}]_i``. For F(z_i^s, z_i) alone, ``at(Q).own`` is faster.
+            ``[k(z, Z) (K + ridge I)^{-1}]_i``, or ``[k(z, Z) q(K)]_i`` with a filter q. For F(z_i^s, z_i) alone,
+            ``at(Q).own`` is faster.
         """
         return self.at(Q).alignment
 
     def stability(self, Q: Array) -> Array:
-        """Changes f(z) - f_{-i}(z) of the predictions at the rows of `Q` when training sample i is left out.
+        """Return the changes f(z) - f_{-i}(z) of the predictions at the rows of `Q` when training sample i is left out.
 
         Parameters
         ----------
@@ -450,7 +453,7 @@ class Interpolator:
 
     @property
     def perp_norms(self) -> Array:
-        """Squared norms of the part of each feature vector orthogonal to the other samples', 1 / [K^{-1}]_ii.
+        """Squared norms 1 / [K^{-1}]_ii of the part of each feature vector that is orthogonal to all others.
 
         Shape (n,), the kind of the labels; with a ridge, 1 / [(K + ridge I)^{-1}]_ii.
         """

@@ -123,7 +123,7 @@ class InfiniteWidth:
         return f"InfiniteWidth({self.activation.name!r}, kind={self.kind!r}{others})"
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Kernel matrix of the rows of `A` with the rows of `B`: the limit of that of k features, divided by k.
+        """Return the kernel matrix of the rows of `A` and `B`: the limit of that of k features, divided by k.
 
         Parameters
         ----------
@@ -244,12 +244,12 @@ def _clenshaw(c: tuple[float, ...], x: torch.Tensor) -> torch.Tensor:
 
 
 def _divided(value: torch.Tensor, scales: torch.Tensor, equal: torch.Tensor) -> torch.Tensor:
-    """Correlations from covariances, in place; zero where a scale is."""
+    """Correlations from covariances, in place; they are zero where a scale is zero."""
     return value.div_(scales).nan_to_num_(nan=0.0).clamp_(-1, 1).masked_fill_(equal, 1.0)
 
 
 def _pairs(A: Array, B: Array | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, bool]:
-    """Scales and directions of the rows of both, checked, and whether they are the same."""
+    """Scales and directions of the rows of A and of B, checked, and whether A and B are the same."""
     device = A.device if isinstance(A, torch.Tensor) else torch.device("cpu")
     a = tensor(A, "A", ndim=2, device=device)
     d = a.shape[1]
@@ -313,9 +313,9 @@ class InnerProductKernel:
     Parameters
     ----------
     kappa : callable
-        The function :math:`\kappa`, applied entry-wise to an array of any shape with entries in [-1, 1], such as
-        ``lambda rho: np.exp(rho - 1)``. All coefficients of :math:`\kappa(\rho) = \sum_l a_l \rho^l` must be
-        nonnegative.
+        The function :math:`\kappa`, denoted by :math:`\bar k` in the chapters, applied entry-wise to an array of any
+        shape with entries in [-1, 1], such as ``lambda rho: np.exp(rho - 1)``. All coefficients of
+        :math:`\kappa(\rho) = \sum_l a_l \rho^l` must be nonnegative.
     name : str, optional
         Name for messages. Default: the name of the function.
 
@@ -323,8 +323,9 @@ class InnerProductKernel:
     ------
     ValueError
         `kappa` is not finite on [-1, 1], does not act entry-wise, has no power series about 0 that converges for
-        :math:`|\rho| < 1`, or has a negative coefficient among the first thirteen. In the last case it is not positive
-        definite on the spheres of all dimensions (Schoenberg, 1942). Negative coefficients of higher degrees are not
+        :math:`|\rho| < 1`, has :math:`|\kappa(-1)| > \kappa(1)`, or has a negative coefficient among the first
+        thirteen. In the last two cases it is not positive definite on the spheres of all dimensions (Schoenberg, 1942).
+        Negative coefficients of higher degrees are not
         detected, nor are small ones, below 1e-11 :math:`\kappa(1)` at degree two and 1e-3 :math:`\kappa(1)` at degree
         twelve.
 
@@ -360,7 +361,7 @@ class InnerProductKernel:
 
     @classmethod
     def of(cls, kernel: Any, d: int) -> InnerProductKernel:
-        """The inner-product kernel that equals a given kernel on the sphere of radius sqrt(d) in d dimensions.
+        """Return the inner-product kernel that equals a given kernel on the sphere of radius sqrt(d) in d dimensions.
 
         Parameters
         ----------
@@ -399,7 +400,7 @@ class InnerProductKernel:
         return cls(_OnSphere(gram, d), name=getattr(kernel, "name", None) or str(kernel))
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Kernel matrix of the rows of `A` with the rows of `B`.
+        """Return the kernel matrix of the rows of `A` with the rows of `B`.
 
         Parameters
         ----------
@@ -513,7 +514,7 @@ class InnerProductKernel:
         return int(self._series.nonzero()[0].max()) if abs(one - total) <= 1e-9 * one else None
 
     def numbers(self, alpha: Any) -> KernelNumbers:
-        r"""The numbers of the kernel that the feature alignment depends on.
+        r"""Return the numbers of the kernel that the feature alignment depends on.
 
         Parameters
         ----------

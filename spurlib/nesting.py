@@ -67,7 +67,7 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
     and :math:`R_n^\top R_n g_{1:n}` are the four sums. ∎
 
     All N sizes therefore require only four cumulative sums, of the products b y, b R, R R and R y. The factor and R
-    take about N^3 multiplications and additions, the queries q N^2 / 2, and each field a number of operations that is
+    take 4 N^3 / 3 multiplications and additions, the queries q N^2, and each field a number of operations that is
     proportional to its size.
 
     Memory, in float64 numbers: N^2 for R and N q for the queries are kept, and N^2 more are needed while the factor is
@@ -116,7 +116,10 @@ class Nested:
             torch.mm(R[start:end, :end], queries[:, :end].T, out=self._B[start:end])
 
     def at(self, K_query: Array) -> Nested:
-        """The same fits at other queries, given by their kernel rows k(Q, Z), shape (q, N); errors as for `nested`."""
+        """Return the same fits at other queries, given by their kernel rows k(Q, Z), shape (q, N).
+
+        A ``ValueError`` is raised if `K_query` does not have N columns, is empty, or holds NaN or infinite values.
+        """
         queries = tensor(K_query, "K_query", ndim=2, columns=len(self._R), device=self._R.device)
         return Nested(self._R, self._y, queries, K_query)
 
@@ -142,12 +145,15 @@ class Nested:
 
     @cached_property
     def alignment(self) -> Array:
-        """Alignments F(q_i, z_i) of query i with sample i, shape (N, N); NaN for i >= n; ``ValueError`` if q != N."""
+        """Alignments F(q_i, z_i) of query i with sample i, shape (N, N); they are NaN for i >= n.
+
+        A ``ValueError`` is raised if q is not N.
+        """
         return like(self._alignment, self._kind)
 
     @cached_property
     def mean_alignment(self) -> Array:
-        """Mean of F(q_i, z_i) over the first n samples, shape (N,); ``ValueError`` if q != N."""
+        """Mean of F(q_i, z_i) over the first n samples, shape (N,); a ``ValueError`` is raised if q is not N."""
         sizes = torch.arange(1, len(self._R) + 1, device=self._R.device)
         return like(self._paired.sum(1).cumsum_(0) / sizes, self._kind)
 
@@ -166,7 +172,7 @@ class Nested:
     def stability(self) -> Array:
         """Changes f(q_i) - f_{-i}(q_i) when sample i is left out of the first n, shape (N, N[, outputs]).
 
-        NaN for i >= n; ``ValueError`` if q != N.
+        They are NaN for i >= n. A ``ValueError`` is raised if q is not N.
         """
         F = self._alignment
         return like(F.view(*F.shape, *[1] * (self._y.ndim - 1)) * self._residual, self._kind)

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def gdp_mu(noise: Any, steps: Any) -> Any:
-    """Privacy of `steps` noisy full-batch steps, as Gaussian differential privacy under replacement of one sample.
+    """Return the Gaussian differential privacy of `steps` noisy full-batch steps under replacement of one sample.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def gdp_mu(noise: Any, steps: Any) -> Any:
     Returns
     -------
     float or ndarray
-        ``mu = 2 sqrt(steps) / noise``: to distinguish neighboring data sets by the model and all its iterates is at
-        least as hard as to distinguish N(0, 1) from N(mu, 1). The result is infinite without noise.
+        ``mu = 2 sqrt(steps) / noise``: distinguishing neighboring data sets by the model and all its iterates is
+        at least as hard as distinguishing N(0, 1) from N(mu, 1). The result is infinite without noise.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def gdp_mu(noise: Any, steps: Any) -> Any:
 
 
 def gdp_noise(mu: Any, steps: Any) -> Any:
-    """Noise multiplier for which `steps` steps are mu-GDP under replacement: the inverse of `gdp_mu`.
+    """Return the noise multiplier for which `steps` steps are mu-GDP under replacement: the inverse of `gdp_mu`.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def gdp_noise(mu: Any, steps: Any) -> Any:
 
 
 def gdp_delta(epsilon: Any, mu: Any) -> Any:
-    r"""The smallest delta for which mu-GDP implies (epsilon, delta)-differential privacy.
+    r"""Return the smallest delta for which mu-GDP implies (epsilon, delta)-differential privacy.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def gdp_delta(epsilon: Any, mu: Any) -> Any:
 
 
 def gdp_epsilon(mu: Any, delta: Any) -> Any:
-    """The smallest epsilon for which mu-GDP implies (epsilon, delta)-differential privacy.
+    """Return the smallest epsilon for which mu-GDP implies (epsilon, delta)-differential privacy.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def gdp_epsilon(mu: Any, delta: Any) -> Any:
 
 
 def reading_bound(mu: Any) -> Any:
-    """Upper bound on the accuracy of label inference from a mu-GDP model, for balanced labels.
+    """Return an upper bound on the accuracy of label inference from a mu-GDP model, for balanced labels.
 
     Parameters
     ----------
@@ -246,13 +246,13 @@ def private_regression(
     draws: int = 1,
     seed: int = 0,
 ) -> PrivateRun:
-    r"""Private gradient descent on the squared residuals, computed for the predictions without forming gradients.
+    r"""Run private gradient descent on the squared residuals, on the predictions and without forming gradients.
 
     The model with the feature map :math:`\varphi` is :math:`f(z) = \varphi(z)^\top \theta`, and :math:`\theta` starts
     at zero. The gradient of sample i is :math:`r_i \varphi(z_i)` with :math:`r_i = f(z_i) - g_i`, of norm
     :math:`|r_i| K_{ii}^{1/2}`, so clipping reduces the residual. A step subtracts `rate` / n times the sum of the
-    clipped gradients plus independent Gaussian noise of standard deviation `noise` times `clip` in every parameter. The
-    noise in the predictions is therefore Gaussian with covariance proportional to `K`.
+    clipped gradients and of independent Gaussian noise of standard deviation `noise` times `clip` in every parameter.
+    The noise that a step adds to the predictions is therefore Gaussian with covariance proportional to `K`.
 
     Parameters
     ----------

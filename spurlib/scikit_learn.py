@@ -71,10 +71,10 @@ class KernelInterpolator(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predictions at the rows of X, shape (q,) or (q, outputs)."""
+        """Return the predictions at the rows of X, shape (q,) or (q, outputs)."""
         return np.asarray(self.evaluate(X).predictions)
 
     def evaluate(self, X: Any) -> Evaluation:
-        """Predictions, alignments and stabilities at the rows of X: see `Interpolator.at`."""
+        """Return predictions, alignments and stabilities at the rows of X: see `Interpolator.at`."""
         check_is_fitted(self)
         return self.interpolator_.at(validate_data(self, X, reset=False, dtype=np.float64))

@@ -35,6 +35,12 @@ def test_every_public_function_and_kernel_has_an_example():
     assert without == []
 
 
+def test_examples_import_numpy_where_they_use_it():
+    tests = [test for name in MODULES for test in doctest.DocTestFinder().find(importlib.import_module(name))]
+    texts = {test.name: "".join(example.source for example in test.examples) for test in tests}
+    assert [name for name, text in texts.items() if "np." in text and "import numpy as np" not in text] == []
+
+
 def test_the_recipes_of_the_readme_run(capsys):
     """In order, as a reader would: the samples of the third block are the reader's own."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

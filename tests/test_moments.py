@@ -26,6 +26,16 @@ def test_gaussian_samples_are_as_the_theory_wants_them():
         assert abs(values.mean() - 30) < 3 * values.std(ddof=1) / 20**0.5 + 0.05
 
 
+def test_few_samples_of_large_dimension():
+    mask = np.arange(1000) >= 500
+    found = [concentration(gaussian(seed, n=40, d=1000) + 3, mask) for seed in range(20)]
+    z = np.array([one.correlation / one.correlation_error for one in found])
+    assert abs(z.mean()) < 3 / 20**0.5 and 0.5 < z.std(ddof=1) < 1.6
+    values = np.array([one.dimension_core for one in found])
+    assert abs(values.mean() - 500) < 3 * values.std(ddof=1) / 20**0.5
+    assert not any("correlated" in text for one in found for text in one.warnings)
+
+
 @pytest.mark.parametrize("a", [0.3, 0.6, 1.0])
 def test_the_correlation_of_mixed_parts(a):
     def mixed(seed):
@@ -107,7 +117,7 @@ def test_queries_from_arrays():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"Z": np.ones(3)}, "Z must have two axes and three rows or more"),
+        ({"Z": np.ones(3)}, "Z must have two axes and four rows or more"),
         ({"Z": np.full((5, 60), np.nan)}, "Z must be a finite number"),
         ({"g": np.ones(3)}, "g must hold one label for each of the 400 samples"),
         ({"spurious": np.ones(60)}, "spurious must be a bool for each of the 60 coordinates"),

@@ -1,1 +1,1 @@
-"""What turns the chapters into a book, into notebooks and into a ledger of claims."""
+"""Tools that turn the chapters into a book, into notebooks and into a ledger of claims."""

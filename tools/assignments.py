@@ -114,7 +114,7 @@ def write(key: NotebookNode) -> Path:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.assignments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="write the notebooks of weeks (default: of all)")

@@ -103,7 +103,7 @@ def publish() -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.build", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="execute also what is up to date")
     options = parser.parse_args()

@@ -56,7 +56,7 @@ def myst() -> MdParserConfig:
 
 
 def repository() -> str:
-    """Return the address of the repository: one line of ``_config.yml``, which everything else follows."""
+    """Return the address of the repository: one line of ``_config.yml``, from which all else follows."""
     return config()["repository"]["url"].rstrip("/")
 
 

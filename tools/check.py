@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A chapter without what is not text: the lines in their places, and what opens on a line."""
+    """A chapter split into text and code, each on its own lines, with the directives and faults of the lines."""
 
     text: str
     code: str
@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 def named(names: list[str]) -> list[str]:
-    """Return the chapters that were named, all that run when none was; refuse unknown ones, and those with faults."""
+    """Return the chapters that were named, or all that run if none was; refuse unknown ones and those with faults."""
     texts = {name: read(CHAPTERS / f"{name}.md") for name in contents()}
     found = [fault for fault in faults(texts) if not names or fault.chapter in names]
     found += [
@@ -76,8 +76,9 @@ def named(names: list[str]) -> list[str]:
 def faults(sources: dict[str, str]) -> list[Fault]:
     """Return what is wrong with the chapters of a book, given their texts by name in reading order.
 
-    A fence or displayed formula that is not closed, options that are not YAML, a label that two things have, a
-    reference to what is not there, a claim about what is no statement or exercise, a picture without alternative text.
+    Faults are a fence or displayed formula that is not closed, options that are not YAML, a label that two things have,
+    a reference to a missing label, a claim about something other than a statement or an exercise, and a picture without
+    alternative text.
     """
     parts = {name: _split(text) for name, text in sources.items()}
     found = [Fault(name, line, text) for name, part in parts.items() for line, text in part.faults]
@@ -97,7 +98,7 @@ def faults(sources: dict[str, str]) -> list[Fault]:
 
 
 def results(name: str, nb: NotebookNode) -> list[Fault]:
-    """Return what is wrong with the outputs of an executed chapter: pictures that nobody described."""
+    """Return what is wrong with the outputs of an executed chapter: pictures without alternative text."""
     found, places = [], notebook(name).metadata.get("source_map", [])
     for number, cell in enumerate(nb.cells):
         tags = cell.metadata.get("tags", ())

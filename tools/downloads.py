@@ -21,7 +21,7 @@ BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button",
 
 
 def buttons(app: Sphinx, config: Config) -> None:
-    """Take the buttons that lead to the repository from its address, or away when it has none."""
+    """Let the buttons lead to the address of the repository, or remove them if it has none."""
     options, url = config.html_theme_options, web(repository())
     launch = options.get("launch_buttons", {})
     if not hosted(url):
@@ -50,7 +50,7 @@ def deliver(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the hooks; the page's is to come before those of the theme."""
+    """Register the hooks; that of the page must come before those of the theme."""
     app.connect("config-inited", buttons)
     app.connect("html-page-context", offer, priority=400)
     app.connect("build-finished", deliver)

@@ -178,7 +178,7 @@ def constraints() -> Iterator[str]:
 
 
 def resolve(python: Path, *arguments: str) -> bool:
-    """Install what is resolved here and now, not locked."""
+    """Install packages at versions that are resolved now and not read from the lock."""
     choice = backend(python)
     for option in [f"--torch-backend={choice}", ""] if choice else [""]:
         if uv(python, "pip", "install", *[option] * bool(option), *arguments):
@@ -213,7 +213,7 @@ def lock(folder: Path) -> bool:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.environment", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--lock", action="store_true", help="derive requirements.lock from requirements.txt")

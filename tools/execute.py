@@ -40,7 +40,7 @@ CELL_SECONDS, CHAPTER_SECONDS = 300, 600
 FAILURES = (CellExecutionError, CellTimeoutError, TimeoutError, RuntimeError)  # the last one: the kernel died
 
 VARIABLES = ("SPURLIB_RECORDS",)
-"""Variables of the environment on which results rest: not where other pictures are, whose results are recorded."""
+"""Environment variables on which results depend; results from images outside the package are recorded instead."""
 
 KERNEL_OPTIONS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 
@@ -51,7 +51,7 @@ def code(nb: NotebookNode) -> list[str]:
 
 
 def meaning(path: Path) -> bytes:
-    """Return what results can depend on in a file: the syntax tree of a module, without what is there for readers."""
+    """Return the part of a file on which results can depend: for a module, its syntax tree without docstrings."""
     data = path.read_bytes()
     if path.suffix != ".py":
         return data
@@ -169,8 +169,8 @@ def limited(threads: int) -> dict[str, str]:
 class Client(AsyncKernelClient):
     """A client without the thread that listens for a heartbeat.
 
-    That a kernel lives is seen from its process. A stop can come while such a thread opens its socket: the
-    thread then fails aloud, or does not end.
+    Whether a kernel is alive is known from its process. If a stop comes while such a thread opens its socket, the
+    thread raises an error or does not end.
     """
 
     def start_channels(self, *_: bool, **__: bool) -> None:
@@ -204,9 +204,9 @@ async def run(nb: NotebookNode, threads: int) -> None:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop that leaves signals to `asyncio.Runner`, which answers Ctrl-C by stopping everything.
+    """An event loop that leaves signals to `asyncio.Runner`, which reacts to Ctrl-C by stopping everything.
 
-    A notebook client would answer by stopping one kernel and going on; it accepts that it may not.
+    A notebook client would react by stopping one kernel and going on; it runs without a handler if it cannot add one.
     """
 
     def add_signal_handler(self, *_: object) -> None:
@@ -285,7 +285,7 @@ def execute(names: list[str] | None = None, fresh: bool = False) -> bool:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.execute", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="execute also what is up to date")
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")

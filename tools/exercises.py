@@ -1,4 +1,4 @@
-"""The exercises of the chapters that can be assigned: statement, data, answer, solution, points.
+"""The exercises of the chapters that can be assigned, with statement, data, answer, solution and points.
 
 An exercise is graded when comment lines in its solution say how:
 
@@ -7,8 +7,8 @@ An exercise is graded when comment lines in its solution say how:
 
 The first line compares the name ``change`` with its value in the solution; differences up to a fraction of the largest
 entry are allowed, and the expression after ``not`` is a mistake that must lose the points. The second line is one
-criterion of what a person reads. In a graded exercise the cell tagged ``sheet`` before the solution makes the data, the
-open cells of the solution are the answer, and its folded cells are checks.
+criterion for the person who reads the derivation. In a graded exercise the cell tagged ``sheet`` before the solution
+makes the data, the open cells of the solution are the answer, and its folded cells are checks.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Exercise:
 
 
 class SheetTranslator(Translator):
-    """The Markdown of one exercise: what it refers to is on the published pages, if the book has an address."""
+    """The Markdown of one exercise, whose references lead to the published pages if the book has an address."""
 
     def __init__(self, label: Label, every: list[Label], glued: dict[str, str]) -> None:
         later = [other for other in every if other.chapter != label.chapter or other.line > label.line]

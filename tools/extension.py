@@ -93,7 +93,7 @@ def numbers(env: BuildEnvironment) -> dict[str, str]:
 
 
 def agree(app: Sphinx, env: BuildEnvironment) -> None:
-    """Warn, which ends the build, where the notebooks would number something otherwise than the pages."""
+    """Warn, which ends the build, if the notebooks would number something differently from the pages."""
     ours = numbers(env)
     for label in labels(sources(), contents()):
         if label.name and label.kind not in ("section", "solution") and label.number != ours.get(label.name, ""):
@@ -154,7 +154,7 @@ def look_up(app: Sphinx, builder: Builder) -> None:
 
 
 def one_page(app: Sphinx) -> None:
-    """Write one long page with what extensions know of pages.
+    """Let one long page be written with the functions that extensions registered for pages.
 
     Sphinx looks up how a node is written by the builder's name, and by its format only when nothing at all is
     registered under the name; sphinx-exercise registers its own nodes there.
@@ -165,7 +165,7 @@ def one_page(app: Sphinx) -> None:
 
 
 def place(app: Sphinx, page: str, there: str, name: str) -> str:
-    """Return the address of something on another page, or on the same one when all are one."""
+    """Return the address of something on another page, or on the same page if there is only one."""
     return f"#{name}" if app.builder.name == "singlehtml" else f"{app.builder.get_relative_uri(page, there)}#{name}"
 
 
@@ -236,8 +236,17 @@ def unbroken(app: Sphinx, doctree: nodes.document, page: str) -> None:
             whole += parts
 
 
+def signed(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Show a negative result with a minus sign instead of the hyphen that Python prints, in the text and in tables."""
+    for pasted in doctree.findall(lambda node: isinstance(node, nodes.inline) and "pasted-text" in node["classes"]):
+        pasted.children = [nodes.Text(re.sub(r"^-(?=[\d.])", "−", pasted.astext()))]
+    for table in doctree.findall(lambda node: isinstance(node, nodes.raw) and "<td" in node.astext()):
+        shown = re.sub(r"(?<=[>( ])-(?=[\d.])", "−", table.astext())
+        table.children, table.rawsource = [nodes.Text(shown)], shown
+
+
 def drawn(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """Mark drawings without pictures, whose colors are turned around in the dark, and those too wide for a phone."""
+    """Mark drawings without pictures, whose colors are inverted in dark mode, and those too wide for a phone."""
     for image in list(doctree.findall(nodes.image)):
         path = Path(app.srcdir, image["uri"].lstrip("/"))
         if path.suffix != ".svg" or not path.exists():
@@ -318,7 +327,7 @@ class Round(AuthorYearReferenceStyle):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive and the hooks."""
+    """Register the directives and the hooks."""
     app.add_directive("assignments", Assignments)
     app.add_directive("claims-ledger", Ledger)
     app.add_directive("dependency-graph", DependencyGraph)
@@ -331,7 +340,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-check-consistency", agree)
     app.connect("write-started", look_up)
     app.connect("doctree-resolved", numbered)
-    for hook in (ran, folded, checked, unbroken, drawn, handy):
+    for hook in (ran, folded, checked, unbroken, signed, drawn, handy):
         app.connect("doctree-resolved", hook)
     app.connect("html-page-context", once, priority=999)
     app.connect("build-finished", moved)

@@ -36,7 +36,7 @@ DELIMITERS = {
 
 
 def names(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Return name and number of the student, and the notebook, for what lies in a folder or in folders in it."""
+    """Yield name and number of the student, and the path, for each notebook in a folder or its subfolders."""
     used: dict[str, int] = {}
     for path in sorted(folder.rglob("*.ipynb")):
         parts = path.relative_to(folder).parts
@@ -167,7 +167,7 @@ def _code(text: str, kind: str = "code") -> str:
 
 
 def feedback(key: NotebookNode, done: Graded, solutions: bool = False) -> str:
-    """Return the page that a student gets: marks, what was handed in, what it showed when it ran."""
+    """Return the page that a student gets, with the marks, the submission, and what it displayed when it ran."""
     show, of = _markdown(), owners(key)
     parts = []
     for label in dict.fromkeys(of.values()):

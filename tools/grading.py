@@ -1,6 +1,6 @@
 """Grade the notebooks that students handed in: run them, and compare what they define with the reference.
 
-The code of students runs in `tools.sandbox`; it is compared here, where that code is not.
+The code of students runs in `tools.sandbox`; the values are compared here, where that code does not run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = {"number": float, "truth": float, "text": str}
 
 
 class Sandbox:
-    """A process that runs submissions, one at a time; it knows no reference value."""
+    """A process that runs submissions, one at a time; it contains no reference value."""
 
     def __init__(self, seconds: float = SECONDS, total: float = TOTAL, memory: float = MEMORY) -> None:
         self.limits = {"seconds": seconds, "total": total, "memory": memory}
@@ -101,12 +101,12 @@ class Sandbox:
 
 
 def read_log(text: str, count: int) -> tuple[int, dict[int, dict[str, Any]]]:
-    """Return the cell that was begun last and the results of those that ended; code of others may have written there.
+    """Return the cell that was begun last and the results of those that ended; submitted code may have changed the log.
 
     Parameters
     ----------
     text : str
-        One JSON object a line; whatever is something else is not a result.
+        One JSON object on each line; all other lines are ignored.
     count : int
         Number of cells.
     """
@@ -152,7 +152,7 @@ def _id(cell: NotebookNode) -> str:
 
 
 def owners(key: NotebookNode) -> dict[str, str]:
-    """Return to which exercise each cell of the teacher's notebook belongs, by name; empty for those before."""
+    """Return to which exercise each cell of the teacher's notebook belongs, by name; empty before the first."""
     found, label = {}, ""
     for cell in key.cells:
         if (name := _id(cell)).endswith("-statement"):
@@ -164,8 +164,8 @@ def owners(key: NotebookNode) -> dict[str, str]:
 def work(key: NotebookNode, submission: NotebookNode) -> dict[str, Work]:
     """Return what is a student's own in a submission, by exercise (empty: before the first one).
 
-    Cells may be deleted, moved, copied, added, or without their metadata; what is not the student's is taken from the
-    notebook of the teacher.
+    Cells may be deleted, moved, copied or added, or may lack their metadata; what is not the student's is taken from
+    the notebook of the teacher.
     """
     of, seen, label = owners(key), set[str](), ""
     key = student(key)
@@ -248,7 +248,7 @@ def fault(want: dict[str, Any], got: dict[str, Any] | None) -> str:
 
 @dataclass
 class Mark:
-    """One line of the marks: points that can be had, and that were given (None: somebody has to read it first)."""
+    """One line of the marks: possible points, and points given (None if a person must read the answer first)."""
 
     exercise: str
     about: str
@@ -286,7 +286,7 @@ def lines(key: NotebookNode) -> list[Mark]:
 
 
 def mark(key: NotebookNode, student: str, text: str, sandbox: Sandbox) -> Graded:
-    """Grade one submission, given its text; whatever is wrong with it is said in the marks."""
+    """Grade one submission, given its text; faults are described in the marks."""
     done = Graded(student, lines(key))
     try:
         done.own = work(key, nbformat.reads(text, as_version=4))

@@ -26,7 +26,7 @@ def ordered(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def uses(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return for each statement those that it or its proof refers to: of its chapter, of earlier ones, of an appendix.
+    """Return for each statement those in its chapter, an earlier one or an appendix to which it or its proof refers.
 
     A proof belongs to the statements that its title names, or else to the last statement before it without a proof.
     """

@@ -16,7 +16,7 @@ from .execute import stored
 from .markup import KINDS, TO_BE_CLAIMED, Label, labels
 
 CHECKS = "checks-"
-"""What stands before the label of a statement in the name of the place of its checks."""
+"""What stands before the label of a statement in the anchor of its checks."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
     -------
     list of str
         A theorem, lemma, proposition or corollary without a label, without a claim or without a
-        falsification; and what `contradictions` finds.
+        negative control; and what `contradictions` finds.
     """
     claims = list(claims)
     wrong = []
@@ -72,8 +72,8 @@ def faults(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
 def contradictions(sources: dict[str, str], claims: Iterable[Entry]) -> list[str]:
     """Return in words which claims the ledger cannot show.
 
-    A claim about a label that no statement or exercise of the book has; two claims with the same statement
-    and name; a claim that does not hold. The arguments are those of `faults`.
+    These are claims about a label that no statement or exercise of the book has, claims with the same statement
+    and name, and claims that do not hold. The arguments are those of `faults`.
     """
     claims = list(claims)
     claimable = {label.name for label in labels(sources, {}) if label.kind in (*KINDS, "exercise")}

@@ -22,7 +22,7 @@ from myst_parser.parsers.mdit import create_md_parser
 from .chapters import HEADING, myst
 
 TO_BE_CLAIMED = ("theorem", "lemma", "proposition", "corollary")
-"""Kinds of statements of which each needs a claim and a falsification."""
+"""Kinds of statements of which each needs a claim and a negative control."""
 
 KINDS = (*TO_BE_CLAIMED, "definition", "assumption", "remark", "example", "conjecture")
 """Kinds of statements, all those of sphinx-proof that the book uses; they share one counter."""
@@ -137,7 +137,7 @@ def walk(lines: list[str], first: int = 1) -> Iterator[tuple[int, Block]]:
 def labels(sources: dict[str, str], numbers: dict[str, int | None]) -> list[Label]:
     """Return all that is numbered or named in the book, in reading order, numbered as the built pages are.
 
-    What is made without the pages goes by these numbers; a build of the pages fails when they are not Sphinx's.
+    What is made without the pages uses these numbers; a build of the pages fails if Sphinx has different ones.
 
     Parameters
     ----------

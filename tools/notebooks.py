@@ -181,7 +181,7 @@ def record(names: list[str], text_only: bool = False) -> bool:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__)
     parser.add_argument("--text", action="store_true", help="execute only chapters whose code changed")
     parser.add_argument("names", nargs="*", help="chapters, by name (default: all)")

@@ -1,4 +1,4 @@
-"""Where matplotlib's drawing of panels in one column can be cut, so that a slide shows them side by side."""
+"""Find where matplotlib's drawing of panels in one column can be cut, so that a slide shows them side by side."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def panels(svg: str) -> list[list[tuple[float, float]]]:
     """Return the bands of each panel, as fractions of the height, or nothing where a drawing cannot be cut.
 
     A panel without labels below it shares the horizontal axis with the last one, and is shown with the last one's
-    labels. A legend below all panels is one more of them.
+    labels. A legend below all panels counts as another panel.
     """
     root = ET.fromstring(svg)
     height = float(root.get("viewBox", "0 0 0 0").split()[3])

@@ -152,7 +152,7 @@ def starts(pdf: Path) -> dict[str, int]:
 
 
 def load(page: Page, address: str) -> None:
-    """Open a page in the browser as it is to be printed: with its formulas, and all that can be opened open."""
+    """Open a page in the browser as it is to be printed, with its formulas typeset and everything unfolded."""
     page.set_default_timeout(0)
     page.goto(address, wait_until="load")
     page.evaluate("() => window.MathJax.startup.promise")

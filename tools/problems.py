@@ -112,7 +112,7 @@ def printed(pages: dict[str, str], folder: Path) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     any_terminal()
     try:
         if not able() or not build():

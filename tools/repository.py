@@ -28,12 +28,12 @@ def web(url: str) -> str:
 
 
 def placeholder(url: str) -> bool:
-    """Return whether an address still is the one that stands for an address to come."""
+    """Return whether an address is still the placeholder for the real one."""
     return urlsplit(web(url)).path.strip("/") in ("", PLACEHOLDER)
 
 
 def hosted(url: str) -> bool:
-    """Return whether there is an address, and it is that of a host whose pages and buttons the book knows."""
+    """Return whether there is an address, and it is that of a host whose pages and buttons the book supports."""
     return not placeholder(url) and urlsplit(web(url)).hostname in PAGES
 
 

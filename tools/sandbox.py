@@ -1,6 +1,6 @@
 """Run the cells of submissions, each submission in a process of its own with limits of time and memory.
 
-Started by `tools.grading`, which sends jobs and never tells what it expects: a process that runs the code of others
+It is started by `tools.grading`, which sends jobs without the expected values: a process that runs the code of others
 holds no reference value. The imports are done once; every job is a fork. What is limited is time, memory and the size
 of what is written, not what the code can read: where submissions are not to be trusted, grade in a container.
 """
@@ -57,7 +57,7 @@ class Limited(io.StringIO):
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer; end the process when that does not help."""
+    """Interrupt code that takes longer than this, and end the process if that does not help."""
 
     def ring(*_: object) -> None:
         raise TimeLimitError(f"stopped after {seconds:g} seconds")
@@ -74,7 +74,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 class Hook(DisplayHook):
-    """The value of a cell without a number before it."""
+    """A display hook that shows the value of a cell without a number before it."""
 
     def write_output_prompt(self) -> None:
         """Do nothing."""
@@ -167,7 +167,7 @@ def perform(folder: Path, seconds: float, memory: float) -> None:
 
 
 def serve() -> None:
-    """Answer each line, a job, with a line once it is done: a fork that is killed when its whole time is up."""
+    """Run each job, a line of the input, in a fork that is killed when its time is up, and print a line at its end."""
     for module in PRELOADED:
         import_module(module)
     for line in sys.stdin:

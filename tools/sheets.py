@@ -32,13 +32,13 @@ def name_of(week: str) -> str:
 
 
 def spoken(week: str) -> str:
-    """Return how a week is called in a title."""
+    """Return what a week is called in a title."""
     course, _, number = week.rpartition("-")
     return f"Week {number}" + (f" of the {course} course" if course else "")
 
 
 def counted(points: int) -> str:
-    """Return a number of points in words."""
+    """Return a number of points with its noun, as in ``3 points``."""
     return f"{points} point{'' if points == 1 else 's'}"
 
 
@@ -83,7 +83,7 @@ def expected(item: Item, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def visible(want: dict[str, Any]) -> str:
-    """Return the test that students see: name, kind and shape, and for an array about what its last entry is."""
+    """Return the test that students see: name, kind and shape, and for a longer array its approximate last entry."""
     name, shape, kind = want["name"], tuple(want["shape"]), want["kind"]
     lines = [f"# Check of `{name}`", f'assert {name} is not ..., "define `{name}`"']
     if kind == "text":
@@ -142,7 +142,7 @@ def links(week: str) -> dict[str, str]:
 
 
 def opening(week: str, chosen: list[Exercise]) -> str:
-    """Return what stands on top of an assignment."""
+    """Return the text at the top of an assignment."""
     names = titles()
     about = " · ".join(dict.fromkeys(names[exercise.chapter] for exercise in chosen))
     points = sum(exercise.points for exercise in chosen)

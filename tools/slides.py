@@ -90,8 +90,8 @@ LIST = """\
 class Slide:
     """One slide as HTML.
 
-    Its title, its content, the place on the page from which it is, the heading of that section, and the proof and the
-    step from which its last block is.
+    It has a title, blocks of content, the place on the page from which it comes, the heading of that section, and the
+    proof and the step that contain its last block.
     """
 
     title: str
@@ -152,14 +152,14 @@ def html(parts: list[PageElement]) -> str:
 
 
 def chosen(parts: list[Any], first: int, last: int, what: str) -> list[Any]:
-    """Return some of the parts, counted from one, or say that there are not as many."""
+    """Return some of the parts, counted from one, or raise a `MarkError` if there are fewer."""
     if not 1 <= first <= last <= len(parts):
         raise MarkError(f"there is no part {first}-{last}: this block has {len(parts)} {what}")
     return parts[first - 1 : last]
 
 
 def some(block: Tag, first: int, last: int) -> None:
-    """Leave some sentences of a paragraph or of an exercise's first one, some items of a list, or blocks of a box."""
+    """Keep some sentences of a paragraph or of the first one of an exercise, items of a list, or blocks of a box."""
     if "exercise" in block.get("class", []):
         block, *rest = block.section.find_all(True, recursive=False)
         for part in rest:
@@ -407,7 +407,7 @@ def deck(text: str, page: str) -> tuple[str, list[str], int]:
 
 
 def divided(done: str, folder: Path) -> str:
-    """Say in a deck where its drawings of several panels can be cut."""
+    """Mark in a deck where its drawings of several panels can be cut."""
 
     def said(found: re.Match[str]) -> str:
         drawing = (folder / found[1]).read_text(encoding="utf-8")
@@ -484,7 +484,7 @@ def printed(decks: Path, names: list[str], folder: Path) -> bool:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line and return its exit status."""
     from .build import BUILD, HTML, build
 
     parser = argparse.ArgumentParser(prog="python -m tools.slides", description=__doc__)

@@ -33,7 +33,7 @@ class Row:
 
 
 def pieces(formula: str) -> Iterator[str]:
-    """Return the parts of a formula between commas that stand in no brackets."""
+    """Yield the parts of a formula between commas that are outside all brackets."""
     depth, start = 0, 0
     for at, sign in enumerate(formula):
         depth += (sign in "([{") - (sign in ")]}")
@@ -124,7 +124,7 @@ def linked(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def above(node: nodes.Node) -> Iterator[nodes.Node]:
-    """Return all that a node stands in."""
+    """Yield the ancestors of a node."""
     while node.parent is not None:
         node = node.parent
         yield node

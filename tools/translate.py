@@ -1,7 +1,7 @@
 """Translate the MyST of a chapter into the plain Markdown that Jupyter and Colab show.
 
 Equations keep their numbers (as ``\\tag``), statements become bold headings with the numbers of the book,
-references become links to the statement, figure or notebook, where there is one.
+and references become links to the statement, figure or notebook where there is one.
 """
 
 from __future__ import annotations
@@ -216,7 +216,8 @@ class Translator:
         if name not in self.glued:
             return f"`{name}`"  # not executed yet
         value = self.glued[name]
-        return format(float(value), form) if form else value.strip("'\"")
+        shown = format(float(value), form) if form else value.strip("'\"")
+        return re.sub(r"^-(?=[\d.])", "−", shown)
 
 
 @cache

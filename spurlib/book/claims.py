@@ -92,7 +92,7 @@ def claim(
     value : float
         The measured number: a Python or numpy scalar, or a tensor with one element.
     near, tol : float, optional
-        Require ``abs(value - near) <= tol``. Given together.
+        Require ``abs(value - near) <= tol``. The two are given together.
     below, above : float, optional
         Require ``value < below`` or ``value > above``; both together define an open interval.
     falsifies : bool

@@ -27,9 +27,9 @@ _PAIRED = 200  # coordinates of a covariance with correlated parts
 class Explorer:
     """Interactive curves of alignment, test accuracy and spurious accuracy against N / d.
 
-    In a notebook or on a page it is a figure in which the reader chooses the activation or kernel, alpha and N / d, by
-    mouse or keyboard, and the setting if there are several. If scripts do not run, the figure and a table for the first
-    choice are shown.
+    In a notebook or on a page it is a figure in which the reader chooses, by mouse or keyboard, the activation or
+    kernel, alpha, N / d and, if there are several, the setting. If scripts do not run, the figure and a table for the
+    first choice are shown.
 
     Parameters
     ----------
@@ -50,14 +50,15 @@ class Explorer:
     Raises
     ------
     ValueError
-        Two activations have the same name; `alphas` or `ratios` are out of range or not increasing; a run is not on the
-        grid, or its numbers are not finite; a setting is unknown.
+        There is no activation, or two have the same name; `alphas` or `ratios` are out of range, not increasing, or
+        fewer than two; a run is not on the grid, or its numbers are not finite; there is no setting, or one is unknown;
+        a prediction is not finite.
 
     Notes
     -----
-    The curves are those of `predict_accuracy`, `predict_filter` and `predict_correlated` for isotropic Gaussian data,
-    infinite width and no ridge, rounded to three digits. With a correlation, the label is the sign of the sum of the
-    coordinates of the core.
+    The curves are those of `predict_accuracy`, `predict_filter` and `predict_correlated` for Gaussian data, infinite
+    width and no ridge, rounded to three decimals. The data are isotropic unless a correlation is set; in that case the
+    label is the sign of the sum of the coordinates of the core.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Image data sets: those inside the package, those of the data folder, how their files are checked and downloaded."""
+"""Image data sets inside the package and in the data folder, with the check and the download of their files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _EMBEDDED: dict[str, tuple[Sequence[int], Callable[[], Loaded]]] = {
 
 
 def embedded(name: str, classes: Sequence[int] | None = None) -> bool:
-    """Whether the images of some classes are part of the package; arguments as for `framed_images`."""
+    """Return whether the images of some classes are part of the package; arguments are as for `available`."""
     return set(classes_of(name, classes)) <= set(_EMBEDDED[name][0] if name in _EMBEDDED else ())
 
 
@@ -326,13 +326,13 @@ def listed(problems: list[str]) -> str:
 
 
 def available(name: str, classes: Sequence[int] | None = None) -> bool:
-    """Whether the images of some classes can be had without a download.
+    """Return whether the images of some classes can be loaded without a download.
 
     Parameters
     ----------
     name : {"mnist", "cifar10", "digits"}
         The data set. ``"digits"``, and the classes 1 and 7 of ``"mnist"``, are part of the package; for the others, the
-        folder `data_folder` must contain the correct files.
+        folder that `data_folder` returns must contain the correct files.
     classes : sequence of int, optional
         As for `framed_images`.
 
@@ -536,7 +536,7 @@ def _why_not(name: str, folder: str | None) -> str:
 
 
 def image_counts(name: str, classes: Sequence[int] | None = None) -> tuple[int, int]:
-    """Numbers of training and test images that `framed_images` can draw from.
+    """Return the numbers of training and test images from which `framed_images` can draw.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ def framed_images(
     query: str = "zero",
     seed: int = 0,
 ) -> SpuriousData:
-    """Images of two or more classes in a frame of uniform noise: the image is the core, the frame the spurious part.
+    """Return images of two or more classes in frames of noise; the image is the core, and the frame the spurious part.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def framed_images(
     Raises
     ------
     ValueError
-        The data set is unknown (the message lists the known ones), the classes are not two or more different integers
-        from 0 to 9, or a size is out of range.
+        The data set or the query is unknown (the message lists the known ones), the classes are not two or more
+        different integers from 0 to 9, or a size is out of range.
     DataNotAvailableError
         The data set is missing or damaged, and cannot be downloaded; the message names the files.
 
@@ -206,10 +206,10 @@ def marked_images(
     query: str = "zero",
     seed: int = 0,
 ) -> SpuriousData:
-    """Images of two or more classes with a random mark on each: the image is the core, the mark the spurious part.
+    """Return images of two or more classes with a random mark on each, which replaces the spurious part.
 
-    A mark is a function from pictures to pictures, drawn anew for every sample and independent of its label. It has no
-    coordinates of its own, so `spurious` is False everywhere and `alpha` is zero.
+    A mark is a random map of images, drawn anew for every sample and independent of the image and its label. It has no
+    coordinates of its own, so `spurious` is False everywhere and `alpha` is zero. The core is the image.
 
     Parameters
     ----------
@@ -236,8 +236,8 @@ def marked_images(
     Raises
     ------
     ValueError
-        The data set or pattern is unknown (the message lists the known ones), the classes are not two or more different
-        integers from 0 to 9, or a size is out of range.
+        The data set, pattern or query is unknown (the message lists the known ones), the classes are not two or more
+        different integers from 0 to 9, or a size is out of range.
     DataNotAvailableError
         The data set is missing or damaged, and cannot be downloaded; the message names the files.
 

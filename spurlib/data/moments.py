@@ -1,4 +1,4 @@
-"""Moments of samples that the theory restricts: scale, effective dimension, correlation of core and spurious part."""
+"""Moments of samples that the theory restricts: scale, effective dimensions, and correlation of the two parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST = 2000  # samples that are used: the first ones
 
 @dataclass(frozen=True)
 class Concentration:
-    r"""Moments of a sample z = [x, y] that determine whether the feature alignments concentrate at one number.
+    r"""Moments of a sample z = [x, y] that indicate whether the feature alignments concentrate at one number.
 
     Attributes
     ----------
@@ -30,14 +30,14 @@ class Concentration:
         Fraction of the variance that is in the spurious part; 0 where no coordinate is spurious.
     dimension_core, dimension_spurious : float
         Effective dimensions :math:`(\operatorname{tr} \Sigma)^2 / \operatorname{tr} \Sigma^2` of the two parts, with
-        the covariance of each part. Inner products of samples, divided by the squared norm, have a standard deviation
-        of one over the square root. NaN if a part has no coordinates or no variance.
+        the covariance of each part. Inner products of samples, divided by the mean squared norm, have a standard
+        deviation of one over the square root of this dimension. NaN if a part has no coordinates or no variance.
     correlation : float
         :math:`\operatorname{tr} \Sigma_{xy} \Sigma_{yx} / (\operatorname{tr} \Sigma_x^2 \operatorname{tr}
         \Sigma_y^2)^{1/2}`, where each of the three traces is estimated without bias: 0 for uncorrelated parts, 1 if y
         is a rotation of x.
     correlation_error : float
-        Standard error of `correlation` for uncorrelated parts.
+        Standard error of `correlation` for independent parts.
     """
 
     scale: float
@@ -76,12 +76,12 @@ class Concentration:
 
 
 def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
-    """Measure whether samples satisfy the assumptions of the theory.
+    """Measure the moments of samples that the theory restricts.
 
     Parameters
     ----------
     Z : array, shape (n, d)
-        Samples, n at least 3; the first 2000 are used.
+        Samples, n at least 4; the first 2000 are used.
     spurious : array of bool, shape (d,)
         True at the spurious coordinates.
 
@@ -93,12 +93,12 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
     Raises
     ------
     ValueError
-        Shapes do not match, entries are NaN or infinite, or all samples are zero.
+        Shapes do not match, there are fewer than four samples, entries are NaN or infinite, or all samples are zero.
 
     Notes
     -----
-    Traces of products of covariances are estimated by means of products of inner products over pairs of different
-    samples. See chapter `questions`.
+    Traces of products of covariances are estimated without bias from pairs of different samples, as in Song et al.
+    (2012), "Feature selection via dependence maximization". See chapter `questions`.
 
     Examples
     --------
@@ -108,8 +108,8 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
     ('|z|^2 / d is 9962 on average, the formulas are for 1: divide by its root',)
     """
     Z = numbers(Z, "Z")
-    if Z.ndim != 2 or len(Z) < 3:
-        raise ValueError(f"Z must have two axes and three rows or more, got shape {Z.shape}")
+    if Z.ndim != 2 or len(Z) < 4:
+        raise ValueError(f"Z must have two axes and four rows or more, got shape {Z.shape}")
     mask = mask_of(spurious, Z.shape[1])
     Z = Z[:_MOST]
     squares = np.square(Z).sum(axis=1)
@@ -117,10 +117,11 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
     if size == 0:
         raise ValueError("Z is zero: nothing can be measured")
     center = Z.mean(axis=0)
-    n, off = len(Z), ~np.eye(len(Z), dtype=bool)
-    x, y = ((Z - center)[:, part] @ (Z - center)[:, part].T for part in (~mask, mask))
-    pairs = [float((a[off] * b[off]).mean()) for a, b in ((x, x), (y, y), (x, y))]
-    variances = [float(np.trace(a)) / (n - 1) for a in (x, y)]
+    n = len(Z)
+    parts = [(Z - center)[:, part] for part in (~mask, mask)]
+    variances = [float(np.square(part).sum()) / (n - 1) for part in parts]
+    x, y = (_centered(part @ part.T) for part in parts)
+    pairs = [float((a * b).sum()) / (n * (n - 3)) for a, b in ((x, x), (y, y), (x, y))]
     dimensions = [v**2 / p if v > 0 and p > 0 else math.nan for v, p in zip(variances, pairs, strict=False)]
     both = math.sqrt(pairs[0] * pairs[1])
     return Concentration(
@@ -131,8 +132,18 @@ def concentration(Z: np.ndarray, spurious: np.ndarray) -> Concentration:
         dimension_core=dimensions[0],
         dimension_spurious=dimensions[1],
         correlation=pairs[2] / both if both > 0 else 0.0,
-        correlation_error=math.sqrt(2 / (n * (n - 1))),
+        correlation_error=math.sqrt(2 / (n * (n - 3))),
     )
+
+
+def _centered(gram: np.ndarray) -> np.ndarray:
+    """Center a Gram matrix such that sums of products of its entries are unbiased; its diagonal becomes zero."""
+    n = len(gram)
+    gram = gram - np.diag(np.diag(gram))
+    rows = gram.sum(axis=1)
+    gram += rows.sum() / ((n - 1) * (n - 2)) - (rows[:, None] + rows) / (n - 2)
+    np.fill_diagonal(gram, 0)
+    return gram
 
 
 def mask_of(spurious: np.ndarray, d: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Samples with a core and a spurious part, and synthetic ones, Gaussian or on spheres."""
+"""Samples with a core and a spurious part, from arrays of the user or synthetic, Gaussian or on spheres."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SpuriousData:
     Z : ndarray, shape (n, d)
         Training samples.
     g : ndarray, shape (n,)
-        Training labels, -1 or +1, which depend on the core alone. For images of more than two classes the label is the
-        position of the class, 0.0, 1.0, ...
+        Training labels, -1 or +1, which depend on the core and possibly on noise. For images of more than two classes
+        the label is the position of the class, 0.0, 1.0, ... In `from_arrays` labels are any numbers.
     Z_spurious : ndarray, shape (n, d)
         Spurious queries: row i has the spurious part of sample i, but not its core (see `query`).
     Z_test : ndarray, shape (n_test, d)
@@ -40,11 +40,11 @@ class SpuriousData:
     source : str
         Where the data come from, and which copy.
     image_shape : tuple of int
-        Height, width and channels of a framed image; empty for synthetic data.
+        Height, width and channels of an image; empty for other data.
     offset, scale : ndarray of shape (d,), float
-        A framed image has pixels ``offset + scale * z``, in [0, 1].
+        The pixels of an image are ``offset + scale * z``, in [0, 1] for framed images.
     u : ndarray, shape (d_x,)
-        Unit vector of the labels :math:`g = \\mathrm{sign}(u^\\top x)`, for synthetic data; empty for images.
+        Unit vector of the labels :math:`g = \\mathrm{sign}(u^\\top x)`, for synthetic data; empty for other data.
     """
 
     Z: np.ndarray
@@ -78,7 +78,7 @@ class SpuriousData:
         source: str = "arrays",
         seed: int = 0,
     ) -> SpuriousData:
-        """Make a data set of your own arrays, with spurious queries made from them.
+        """Make a data set from your own arrays, with spurious queries made from them.
 
         Parameters
         ----------
@@ -105,7 +105,9 @@ class SpuriousData:
         Raises
         ------
         ValueError
-            Shapes do not match, entries are NaN or infinite, or the spurious coordinates of queries and samples differ.
+            Shapes do not match, there are fewer than four samples, all samples are zero, entries are NaN or infinite,
+            `query` is unknown, only one of `Z_test` and `g_test` is given, or the spurious coordinates of queries and
+            samples differ.
 
         Warns
         -----
@@ -123,8 +125,8 @@ class SpuriousData:
         (0.5, False)
         """
         Z = numbers(Z, "Z")
-        if Z.ndim != 2 or len(Z) < 3:
-            raise ValueError(f"Z must have two axes and three rows or more, got shape {Z.shape}")
+        if Z.ndim != 2 or len(Z) < 4:
+            raise ValueError(f"Z must have two axes and four rows or more, got shape {Z.shape}")
         mask, labels = mask_of(spurious, Z.shape[1]), _labels(g, "g", len(Z))
         if (Z_test is None) != (g_test is None):
             raise ValueError("Z_test and g_test are given together")
@@ -153,7 +155,7 @@ class SpuriousData:
         )
 
     def image(self, z: np.ndarray) -> np.ndarray:
-        """A sample, shape (d,), as an image in [0, 1], shape (height, width) or (height, width, 3).
+        """Return a sample, shape (d,), as an image clipped to [0, 1], shape (height, width) or (height, width, 3).
 
         A ``ValueError`` is raised for data that are not images, and for a sample of another shape.
         """
@@ -177,7 +179,7 @@ def synthetic(
     spherical: bool = False,
     seed: int = 0,
 ) -> SpuriousData:
-    r"""Gaussian or spherical samples, labels :math:`g = \mathrm{sign}(u^\top x)` of the core.
+    r"""Draw Gaussian or spherical samples with the labels :math:`g = \mathrm{sign}(u^\top x)`.
 
     Parameters
     ----------
@@ -194,8 +196,8 @@ def synthetic(
         The core of a spurious query: drawn anew, or zero.
     spherical : bool
         False: standard Gaussian samples. True: the core is scaled to the norm :math:`\sqrt{d_x}` and the spurious part
-        to :math:`\sqrt{d_y}`, so that both are uniform on spheres, which satisfies the assumptions of the theorems of
-        the book.
+        to :math:`\sqrt{d_y}`, so that both are uniform on spheres. These samples satisfy the assumptions on the data in
+        chapter `random-features`.
     seed : int
         Seed of everything, including the direction u, which is uniform on the unit sphere. Training sets are nested:
         for equal seed, d and alpha, a smaller training set consists of the first samples of a larger one.

@@ -60,7 +60,7 @@ class Architecture:
 
 
 def architecture_alignment(settings: Architecture, seed: int, device: str) -> list[Row]:
-    r"""Alignments by the tangent kernel of a network before and after training, and its measured stability.
+    r"""Measure alignments by the tangent kernel of a network before and after training, and its stability.
 
     The kernels are those of the gradient of the output with respect to all parameters, at the start (`settled` on the
     training set), at the end, and, for a sample that is left out, halfway between the networks trained with and without

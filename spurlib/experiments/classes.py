@@ -51,7 +51,7 @@ class ClassCurve:
 
 
 def class_curve(settings: ClassCurve, seed: int, device: str) -> list[Row]:
-    r"""Accuracies of kernel interpolation of several classes, for growing training sets.
+    r"""Measure accuracies of kernel interpolation of several classes, for growing training sets.
 
     There is one output for each of C classes, with the target 1 - 1 / C for the class of a sample and -1 / C for the
     others. The predicted class has the largest output. The Cholesky factor of the largest kernel matrix contains those

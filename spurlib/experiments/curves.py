@@ -59,7 +59,7 @@ class Curve:
 
 
 def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
-    r"""Accuracies, alignments, stabilities and risks of one draw of data and features, for growing training sets.
+    r"""Measure accuracies, alignments, stabilities and risks for nested training sets of one draw of data and features.
 
     The kernel matrix of the largest training set and its Cholesky factor are used for all smaller ones (see `nested`),
     so a curve may have any number of sizes.
@@ -81,8 +81,8 @@ def accuracy_curve(settings: Curve, seed: int, device: str) -> list[Row]:
         residuals; ``stability``, the mean of g_i S_i, where S_i is the stability at the sample itself; and, for the
         queries with core ``zero`` and ``fresh``, ``spurious_accuracy_QUERY``; ``alignment_QUERY``, the mean of F_i, and
         ``alignment_sd_QUERY``, its standard deviation over the samples; ``product_QUERY``, the mean of F_i S_i g_i;
-        ``covariance_QUERY``, the mean of f(z_i^s) g_i (labels have mean zero), and ``spread_QUERY``, its standard
-        deviation over the samples; and ``noise_QUERY``, the standard deviation over the samples of
+        ``covariance_QUERY``, the mean of f(z_i^s) g_i, which is a covariance up to the mean of the labels, and
+        ``spread_QUERY``, the standard deviation of f(z_i^s) g_i over the samples; and ``noise_QUERY``, that of
         f_{-i}(z_i^s) = f(z_i^s) - F_i S_i, the prediction without the sample.
 
     Raises

@@ -69,7 +69,7 @@ class Experiment(Generic[S]):
     version : int
         A number to increase when a change of `measure` changes its results, so that earlier records become stale.
     draws : dict
-        Default number of seeds at each scale.
+        Number of seeds at each scale if none is given. Default: 3 at page scale, 10 at paper scale.
     tolerance : callable
         Function from the name of a quantity and a measured row to the `Tolerance` of `verify`. Default: `rounding`.
         Booleans and strings must agree exactly, and so must integers for which the tolerance has no unit.
@@ -97,7 +97,7 @@ class Experiment(Generic[S]):
         checked_name(self.name)
 
     def hash(self, scale: str, seeds: int) -> str:
-        """Hash of name, version, settings and number of seeds, which determine the results; 16 hexadecimal digits."""
+        """Return the hash, 16 digits, of what determines the results: name, version, settings and number of seeds."""
         cells = [entries(cell) for cell in self.cells(checked_scale(scale))]
         return checksum(canonical([self.name, self.version, cells, seeds]))[:16]
 
@@ -132,7 +132,7 @@ class Experiment(Generic[S]):
         return needed("pandas", "experiments").DataFrame(rows)
 
     def command(self, scale: str) -> str:
-        """The command line that makes the record."""
+        """Return the command line that makes the record."""
         return f"python -m spurlib.experiments run {self.name} --scale {scale}"
 
 

@@ -70,7 +70,7 @@ class _Scaled(nn.Module):
 
 
 def ntk_network(d: int, depth: int, width: int, seed: int) -> nn.Module:
-    """A ReLU network without biases, in the scaling of the neural tangent kernel.
+    """Return a ReLU network without biases, in the scaling of the neural tangent kernel.
 
     The weights are standard Gaussian. The inputs are multiplied by the square root of 1 / d, and the outputs of each
     hidden layer by that of 2 / width. As the width grows, the tangent kernel tends to a multiple of
@@ -128,7 +128,7 @@ def _descend(
 
 
 def depth_of_networks(settings: DepthOfNetworks, seed: int, device: str) -> list[Row]:
-    r"""Alignment and accuracies of trained networks of one depth, and of their tangent kernels.
+    r"""Measure alignment and accuracies of trained networks of one depth, and of their tangent kernels.
 
     The networks are those of `ntk_network`, minus their outputs at initialization. All weights are trained by gradient
     descent on all samples, with a step size of one over the largest eigenvalue of the tangent kernel matrix at
@@ -146,7 +146,7 @@ def depth_of_networks(settings: DepthOfNetworks, seed: int, device: str) -> list
     Returns
     -------
     list of dict
-        One row for each size, with the entries ``n``; ``source``; ``train_loss``, the largest mean square residual of
+        One row for each size, with the entries ``n``; ``source``; ``train_loss``, the largest mean squared residual of
         the networks; ``similarity``, the cosine between the tangent kernel matrices before and after training; and, for
         the network, ``test_accuracy``, ``spurious_accuracy`` over all n samples, and ``alignment``, the sum of
         S(z_i^s) S(z_i) over the samples left out divided by that of S(z_i)^2, where S is the prediction minus that of

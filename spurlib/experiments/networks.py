@@ -64,7 +64,7 @@ class NetworkCurve:
 
 
 def network_curve(settings: NetworkCurve, seed: int, device: str) -> list[Row]:
-    r"""Accuracies of trained networks, for growing training sets.
+    r"""Measure accuracies of trained networks, for growing training sets.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def network_curve(settings: NetworkCurve, seed: int, device: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class NetworkStability:
-    """Settings of `network_stability`: two classes, the square loss.
+    """Settings of `network_stability`, which uses two classes and the square loss.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class NetworkStability:
 
 
 def network_stability(settings: NetworkStability, seed: int, device: str) -> list[Row]:
-    r"""Stability of trained networks by retraining without single samples, and predictions at spurious queries.
+    r"""Measure the stability of networks by retraining without single samples, and predictions at spurious queries.
 
     Parameters
     ----------

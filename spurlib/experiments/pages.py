@@ -65,7 +65,7 @@ def recorded(
     StaleRecordError
         The computed results do not agree with the record; delete the record to make a new one.
     ValueError
-        `name` has another form.
+        `name` has another form, or the data set or the classes are not those of `framed_images`.
 
     Examples
     --------

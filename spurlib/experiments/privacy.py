@@ -25,7 +25,7 @@ _PARTS = ("train", *_QUERIES, "test", "strangers")
 
 
 def centered(act: Any) -> Activation:
-    """An activation minus its mean under N(0, 1), a constant that does not depend on the data.
+    """Return an activation minus its mean under N(0, 1), a constant that does not depend on the data.
 
     A constant part of the features is common to all samples, so that the first steps of the descent mostly depend on
     the mean of the labels.
@@ -50,7 +50,7 @@ def centered(act: Any) -> Activation:
 
 
 def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, rate: float, clip: float) -> np.ndarray:
-    """Predictions of noiseless clipped descent when samples are left out, one at a time.
+    """Return predictions of noiseless clipped descent when samples are left out, one at a time.
 
     These are the predictions of models trained without one sample, which can be computed from the remaining samples.
 
@@ -65,7 +65,7 @@ def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, ra
     asked : array of int, shape (a,)
         Position of the point at which run j is evaluated.
     steps, rate, clip
-        As for `private_regression`.
+        As for `private_regression`, but `clip` must be finite.
 
     Returns
     -------
@@ -75,7 +75,8 @@ def answers_without(K: Any, g: Any, left_out: Any, asked: Any, *, steps: int, ra
     Raises
     ------
     ValueError
-        Shapes do not match, positions or numbers are out of range, or entries are NaN or infinite.
+        Shapes do not match, `K` is not symmetric, positions or numbers are out of range, or entries are NaN or
+        infinite.
     """
     K, g = symmetric(K, "K"), tensor(g, "g", ndim=1).cpu().numpy()
     n = len(g)
@@ -147,7 +148,7 @@ class Privacy:
 
 
 def privacy_curve(settings: Privacy, seed: int, device: str) -> list[Row]:
-    r"""Accuracies, label inference and membership attacks for privately trained random features and several budgets.
+    r"""Measure accuracies, label inference and membership attacks for privately trained random features.
 
     The activation is centered, and the kernel is divided by k times its energy, so that the features of a sample have
     norm about one.

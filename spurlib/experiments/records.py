@@ -41,7 +41,7 @@ class MissingRecordError(RecordError):
 
 
 class CorruptedRecordError(RecordError):
-    """A record was truncated, edited, or lost one of its two files."""
+    """A record was truncated or edited, or one of its two files is missing."""
 
 
 class StaleRecordError(RecordError):
@@ -57,7 +57,7 @@ class Record:
     table : pandas.DataFrame
         The results, one observation in each row.
     provenance : dict
-        Configuration and hash, commit, seeds, device, dtype, versions, time, memory, data.
+        Configurations and hash, commit, seeds, device, versions, time, memory and data.
     """
 
     table: Any
@@ -222,6 +222,8 @@ def load(
         One of the files is missing, truncated or edited; the message names it.
     StaleRecordError
         The hash of the record is not `hash`.
+    ValueError
+        `name` has characters that `save` does not allow, or `folder` is empty.
     """
     folder, name = records_folder(folder), checked_name(name)
     advice = f": make it again with `{renew}`" if renew else ""

@@ -25,7 +25,7 @@ KNOWN = {each.name: each for each in _ALL}
 
 
 def register(new: Experiment[Any]) -> Experiment[Any]:
-    """Register an experiment under its name, and return it; a ``ValueError`` if the name is taken."""
+    """Register an experiment under its name and return it, or raise a ``ValueError`` if the name is taken."""
     if new.name in KNOWN:
         raise ValueError(f"experiment {new.name!r} is there already")
     KNOWN[new.name] = new
@@ -33,12 +33,12 @@ def register(new: Experiment[Any]) -> Experiment[Any]:
 
 
 def experiment_names() -> list[str]:
-    """Names of all experiments, in the order in which they were registered."""
+    """Return the names of all experiments, in the order in which they were registered."""
     return list(KNOWN)
 
 
 def experiment(name: str) -> Experiment[Any]:
-    """The experiment with a given name; if there is none, an `OptionError` that lists the known ones."""
+    """Return the experiment with a given name, or raise an `OptionError` that lists the known ones."""
     if name not in KNOWN:
         raise OptionError(f"experiment {name!r} is not known; known are {', '.join(KNOWN)}")
     return KNOWN[name]

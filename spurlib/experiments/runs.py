@@ -32,7 +32,7 @@ _IDLE = 10  # seconds after which an idle process ends, so that none survives a 
 
 
 class OptionError(ValueError):
-    """An argument of `run` or `verify` was refused, before anything was computed."""
+    """An argument, such as one of `run` or `verify`, was refused before anything was computed."""
 
 
 @contextmanager
@@ -157,9 +157,9 @@ def run(
     are used if the data now come from another source. Arguments are checked before the first cell is computed.
 
     The provenance contains ``commit`` and ``versions`` of the processes that computed the cells (all of them, if they
-    differ); ``seconds``, the total time of computation of all cells; ``wall_seconds``, the elapsed time of all calls
-    from one finished cell to the next (without lost cells; None if a cell was stored by a version that did not measure
-    it); and ``cores``, the number of cores of the machine that called `run`.
+    differ); ``seconds``, the total time of computation of all cells; ``wall_seconds``, the elapsed time from one
+    finished cell to the next, summed over all calls but without lost cells, or None if a cell was stored by a version
+    that did not measure it; and ``cores``, the number of cores of the machine that called `run`.
 
     Parameters
     ----------
@@ -193,12 +193,14 @@ def run(
     Raises
     ------
     OptionError
-        The scale, backend or device is unknown; a number is below 1; two settings have the same scalars; a record of
-        more seeds would be replaced; the folder cannot be written.
+        The scale, backend or device is unknown; a number is below 1; an address is given for a backend other than Dask;
+        two settings have the same scalars; a record of more seeds would be replaced; the folder cannot be written.
     ValueError
         Rows cannot be recorded, or as for the function `measure` of the experiment.
     ModuleNotFoundError
         An optional dependency is missing; the message names the extra that installs it.
+    RuntimeError
+        Dask could not start its processes.
     """
     if backend == "dask" and address is None:
         _refuse_unguarded()
@@ -394,7 +396,7 @@ def load(experiment: Experiment[Any], scale: str = "paper", folder: str | os.Pat
 
 
 def gram_by(executor: Executor, kernel: Any, A: Any, B: Any = None, *, workers: int) -> Any:
-    """Kernel matrix of features whose width is divided among the workers of an executor.
+    """Compute the kernel matrix of features whose width is divided among the workers of an executor.
 
     Parameters
     ----------

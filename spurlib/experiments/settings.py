@@ -1,4 +1,4 @@
-"""Data and networks by the names of the settings of experiments, queries of both kinds, and accuracies."""
+"""Data and networks that the settings of experiments name, queries of both kinds, and accuracies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ S = TypeVar("S", bound="DataclassInstance")
 
 
 def spurious_data(data: str, pattern: str = "frame", **options: Any) -> SpuriousData:
-    """Data by the names that the settings of the experiments use.
+    """Return the data that the settings of an experiment name.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def spurious_data(data: str, pattern: str = "frame", **options: Any) -> Spurious
 
 
 def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, seed: int = 0) -> nn.Module:
-    """A network before training, for samples like those of `data`.
+    """Return a network before training, for samples like those of `data`.
 
     Parameters
     ----------
@@ -85,6 +85,8 @@ def architecture(kind: str, data: SpuriousData, outputs: int = 1, *, act: str, s
     ------
     ValueError
         `kind` is unknown (the message lists the known ones), or as for the networks.
+    ModuleNotFoundError
+        torchvision is missing, for ``"resnet18"`` and ``"vit"``.
     """
     d, shape = data.Z.shape[1], data.image_shape
     if kind in ("fc", "deep"):

@@ -17,7 +17,8 @@ class Tolerance:
     ----------
     relative : float
         The largest allowed difference, relative to the scale of the quantity. The scale is the larger of the absolute
-        values of the measured number and of the median of the recorded numbers over seeds and samples.
+        value of the measured number and the median of the absolute values of the recorded numbers over seeds and
+        samples.
     unit : float
         If it is positive, the quantity is an integer multiple of `unit`, as a count is, and may differ by another
         `steps` units.
@@ -38,7 +39,7 @@ class Tolerance:
 
 
 def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of results that are computed without training: rounding errors, which depend on the machine.
+    """Return the tolerance of results that are computed without training and differ only by rounding errors.
 
     Relative differences may be 1e-6 in double precision and 1e-3 in single precision (``dtype`` of the configuration).
     In single precision an accuracy may differ by two samples, whose predictions are zero up to rounding. A ``label``
@@ -63,7 +64,7 @@ def rounding(quantity: str, row: Mapping[str, Any]) -> Tolerance:
 
 
 def of_training(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of trained networks: rounding errors that are amplified by training.
+    """Return the tolerance of trained networks, whose rounding errors are amplified by training.
 
     The errors were measured by repeating the training with other instructions of the processor. This changed at most
     two predicted classes in a thousand, a training loss by 2 percent, a covariance or an output by 0.05 percent (0.5
@@ -105,7 +106,7 @@ def samples_of(accuracy: str, row: Mapping[str, Any]) -> int:
 
 
 def of_gradients(quantity: str, row: Mapping[str, Any]) -> Tolerance:
-    """The tolerance of results that are computed from the gradients of networks, before and after training.
+    """Return the tolerance of results that are computed from the gradients of networks, before and after training.
 
     Rounding errors of single precision, 1e-7, are amplified by the condition number of the kernel matrix, so that 2e-7
     times this number is added to all of the following tolerances. At the start, relative differences may be 1e-3, and

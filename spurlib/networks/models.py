@@ -99,7 +99,7 @@ def fully_connected(
     act: str | Activation | Callable[[Any], Any] = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """A fully connected network with layers of d, 500, 200 and `outputs` units by default.
+    """Return a fully connected network, by default with layers of d, 500, 200 and `outputs` units.
 
     Parameters
     ----------
@@ -153,7 +153,9 @@ def small_cnn(
     act: str | Activation | Callable[[Any], Any] = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """A small convolutional network: 16 and 32 channels, 3 x 3, each with ReLU and 2 x 2 max pooling, then 256 neurons.
+    """Return a small convolutional network.
+
+    Two 3 x 3 convolutions with 16 and 32 channels, each with ReLU and 2 x 2 max pooling, are followed by 256 neurons.
 
     Parameters
     ----------
@@ -203,28 +205,28 @@ def resnet18(
     act: str | Activation | Callable[[Any], Any] = "relu",
     seed: int = 0,
 ) -> nn.Module:
-    """The ResNet-18 of torchvision, with untrained weights.
+    """Return the ResNet-18 of torchvision with untrained weights.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Height, width and channels; the first layer has that number of input channels. As in torchvision, every size is
-        allowed. But for images of at most 32 x 32 pixels the last layers have one position, and a batch of one such
-        image cannot be normalized in training.
+        Height, width and channels; the first layer has as many input channels as the image. As in torchvision, every
+        size is allowed, but for images of at most 32 x 32 pixels the last layers have one position, and a batch of one
+        such image cannot be normalized in training.
     outputs, seed : int
         As for `fully_connected`.
     act : str, Activation or callable
-        Replaces ReLU; as for `fully_connected`.
+        The activation that replaces ReLU, as for `fully_connected`.
 
     Returns
     -------
     torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
+        A map from flat images, shape (n, height * width * channels), to (n, outputs), in float32.
 
     Raises
     ------
     ValueError
-        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
+        A shape or a number is out of range, or the activation is unknown or not differentiable by torch.
     ModuleNotFoundError
         torchvision is missing.
 
@@ -257,7 +259,7 @@ def vision_transformer(
     act: str | Activation | Callable[[Any], Any] = "gelu",
     seed: int = 0,
 ) -> nn.Module:
-    """A small vision transformer of torchvision, with untrained weights.
+    """Return a small vision transformer of torchvision with untrained weights.
 
     Parameters
     ----------
@@ -267,19 +269,19 @@ def vision_transformer(
         As for `fully_connected`.
     patch, width, layers, heads : int
         Side of a patch in pixels, size of a token, number of blocks, and number of attention heads, which must divide
-        the width. The hidden layer of a block has twice as many neurons as the width.
+        the width. The hidden layer of a block has 2 * `width` neurons.
     act : str, Activation or callable
         The activation that replaces GELU, as for `fully_connected`.
 
     Returns
     -------
     torch.nn.Module
-        From flat images, shape (n, height * width * channels), to (n, outputs), in float32.
+        A map from flat images, shape (n, height * width * channels), to (n, outputs), in float32.
 
     Raises
     ------
     ValueError
-        A shape or a number out of range, or an activation that is not known or not differentiable by torch.
+        A shape or a number is out of range, or the activation is unknown or not differentiable by torch.
     ModuleNotFoundError
         torchvision is missing.
 

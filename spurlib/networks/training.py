@@ -27,7 +27,7 @@ class DivergedError(ValueError):
 
 
 def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
-    """Predictions of a network in evaluation mode, computed on the device of its weights.
+    """Return the predictions of a network in evaluation mode, computed on the device of its weights.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
     Raises
     ------
     ValueError
-        The samples are not numbers, or have a size that the network does not accept; the outputs of the network do not
-        have shape (n, outputs), are not finite, or depend on the batch (batch normalization without running
-        statistics).
+        The samples are not finite numbers, or have a size that the network does not accept; `batch` is below 1; the
+        network has no parameters, or is neither in float32 nor in float64; its outputs do not have shape (n, outputs),
+        are not finite, or depend on the batch (batch normalization without running statistics).
 
     Examples
     --------
@@ -201,8 +201,8 @@ def train(
     ValueError
         Before training: shapes do not match, labels do not suit the loss, numbers are out of range, or the loss or
         device is unknown; the network is refused by `predict`, has outputs that depend on the batch, has no parameters
-        to train, or cannot normalize a batch that would consist of one sample. In the first step: the network draws
-        random numbers in a way that takes no generator.
+        to train, cannot normalize a batch that would consist of one sample, or has both batch normalization and dropout
+        while a weight is zero. In the first step: the network draws random numbers in a way that takes no generator.
     DivergedError
         The loss or the weights became NaN or infinite; a ``ValueError`` that names the epoch.
 
@@ -314,7 +314,7 @@ def leave_one_out(
     left_out : sequence of int
         Positions of the samples to be left out, one at a time.
     **options
-        As for `train_many`: ``epochs`` and the like.
+        As for `train_many`, such as ``epochs``, but not ``weights``, which are set here.
 
     Returns
     -------
@@ -324,7 +324,7 @@ def leave_one_out(
     Raises
     ------
     ValueError
-        As for `train_many`; or `left_out` is empty or contains a position out of range.
+        As for `train_many`; or there is only one sample, or `left_out` is empty or contains a position out of range.
 
     Examples
     --------
@@ -348,7 +348,7 @@ def leave_one_out(
 
 
 def settled(model: nn.Module, Z: np.ndarray) -> nn.Module:
-    """A copy in evaluation mode, in which the running statistics of batch normalization are those of one batch.
+    """Return a copy in evaluation mode in which the running statistics of batch normalization are those of one batch.
 
     Parameters
     ----------
@@ -374,7 +374,7 @@ def settled(model: nn.Module, Z: np.ndarray) -> nn.Module:
 
 
 def mean_of(one: nn.Module, two: nn.Module, share: float = 0.5) -> nn.Module:
-    """A network on the segment between the parameters of two networks of the same architecture.
+    """Return a network on the segment between the parameters of two networks of the same architecture.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ _DENSITY = 4.5 * _WEIGHTS * 2 * np.exp(-(_T**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def absolute_normal() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes |t| and weights for means over the absolute value of a standard normal."""
+    """Return nodes |t| and weights for means over the absolute value of a standard normal."""
     return _T, _DENSITY
 
 
@@ -74,7 +74,7 @@ def predict_accuracy(
     spectrum: Any = None,
     intercept: bool = False,
 ) -> Prediction:
-    r"""Accuracies, risk and memorization of kernel ridge regression on Gaussian data, without fitted parameters.
+    r"""Predict accuracies, risk and memorization of kernel ridge regression on Gaussian data without fitted parameters.
 
     Samples are Gaussian, labels are the sign of the projection of the core onto a direction, and queries have fresh
     cores, as for `synthetic` data or data with a covariance.
@@ -199,7 +199,7 @@ def predict_accuracy(
 
 
 def is_kernel(act: Any) -> bool:
-    """Whether `act` is a kernel, not an activation: it has ``gram``, or ``diag`` as kernels of scikit-learn do."""
+    """Return whether `act` is a kernel: it has ``gram``, or ``diag`` as kernels of scikit-learn do."""
     return not isinstance(act, (str, type)) and (hasattr(act, "gram") or hasattr(act, "diag"))
 
 
@@ -244,7 +244,7 @@ def _refuse_singular(
 
 
 def _warn_of_degree_two(directions: Spectrum, n: np.ndarray, share: np.ndarray | float) -> None:
-    """Warn if n is so large that degree two, which the formula counts as noise, is learned; `share`: its fraction."""
+    """Warn if n is so large that degree two, which the formula counts as noise, is learned; `share` is its fraction."""
     n, share, pairs = np.broadcast_arrays(n, share, directions.rank * (directions.rank + 1) / 2)
     worst = np.argmax(n * share / pairs)
     learned = float((n * share / pairs).flat[worst])

@@ -24,11 +24,12 @@ def share(alpha: Any) -> np.ndarray:
 
 
 def energies(act: Activation, alpha: np.ndarray, first: int) -> tuple[float, float, np.ndarray, float]:
-    """Squared coefficient of degree first - 1, the energy from degree `first` on, the same damped by alpha^l, and the
-    squared coefficient of degree `first`.
+    """Return squared coefficients and energies of an activation, from which its alignment is computed.
 
-    Values that are zero up to the errors of the quadrature are set to zero. The errors are relative to the energy in
-    degrees at least one, with a further rounding error if the constant is large.
+    They are the squared coefficient of degree first - 1, the energy from degree `first` on, the same with the factor
+    alpha^l in degree l, and the squared coefficient of degree `first`. Values that are zero up to the errors of the
+    quadrature are set to zero. The errors are relative to the energy in degrees at least one, with a further rounding
+    error if the constant is large.
     """
     terms = min(_MOST_TERMS, max(8, math.ceil(math.log(1e-12) / math.log(float(alpha.max())))))
     mu, variance = act.coefficients(terms), act.variance
@@ -70,7 +71,7 @@ def _explained(linear: float, rest: float, damped: Any, directions: Spectrum, ra
 
 
 def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: Any = None) -> Any:
-    r"""Feature alignment of random features at a finite ratio N / d: the sharp formula.
+    r"""Return the feature alignment of random features at a finite ratio N / d: the sharp formula.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def gamma_rf(act: str | Activation, alpha: Any = None, *, ratio: Any, spectrum: 
 
 
 def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
-    r"""Lower bound on the feature alignment of random features.
+    r"""Return a lower bound on the feature alignment of random features.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def gamma_rf_bound(act: str | Activation, alpha: Any) -> Any:
 
 
 def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, spectrum: Any = None) -> Any:
-    r"""Feature alignment of tangent features, in the limit of large N / d or at a finite ratio.
+    r"""Return the feature alignment of tangent features, in the limit of large N / d or at a finite ratio.
 
     Parameters
     ----------
@@ -197,8 +198,9 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
 
     Notes
     -----
-    Limit: Bombari and Mondelli (2024), Theorem 2; chapter `alignment-ntk`. Finite ratio: a theorem for Lipschitz
-    derivatives at widths with :math:`\log^2 N = o(k)`, and for infinite width (chapter `sharp-law-tangent`).
+    Limit: Bombari and Mondelli (2024), Theorem 2; chapter `alignment-ntk`. The formula at a finite ratio
+    is a theorem for Lipschitz derivatives at widths with :math:`\log^2 N = o(k)`, and for infinite width (chapter
+    `sharp-law-tangent`).
 
     Examples
     --------
@@ -223,7 +225,7 @@ def gamma_ntk(act: str | Activation, alpha: Any = None, *, ratio: Any = None, sp
 
 
 def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -> Any:
-    r"""Feature alignment of any inner-product kernel on the sphere, at a finite ratio N / d.
+    r"""Return the feature alignment of any inner-product kernel on the sphere, at a finite ratio N / d.
 
     Parameters
     ----------
@@ -253,12 +255,13 @@ def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -
 
     Notes
     -----
-    A theorem (chapter `any-kernel`) for the mean alignment over the samples, as N and d tend to infinity at a fixed
-    ratio, for core and spurious part on spheres of radius :math:`\sqrt{d_x}` and :math:`\sqrt{d_y}`. At finite N there
-    are errors of order 1 / N, which are larger if a0 is much larger than a1 d / N.
+    This is a theorem (chapter `any-kernel`) for the mean alignment over the samples, as N and d tend to infinity at a
+    fixed ratio, for c > 0 and core and spurious part on spheres of radius :math:`\sqrt{d_x}` and :math:`\sqrt{d_y}`.
+    At finite N there are errors of order 1 / N, which are larger if a0 is much larger than a1 d / N.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from spurlib import InfiniteWidth, InnerProductKernel
     >>> laplace = InnerProductKernel(lambda rho: np.exp(-np.sqrt(2 - 2 * rho)), name="laplace")
     >>> gamma_kernel(laplace, 0.5, ratio=[0.25, 1.0, 4.0]).round(3)
@@ -277,7 +280,7 @@ def gamma_kernel(kernel: Any, alpha: Any, *, ratio: Any, d: int | None = None) -
 
 
 def inner_product(kernel: Any, d: int | None) -> InnerProductKernel:
-    """The inner-product kernel that equals a kernel on the sphere of radius sqrt(d)."""
+    """Return the inner-product kernel that equals a kernel on the sphere of radius sqrt(d)."""
     from ..kernels import InfiniteWidth, InnerProductKernel
 
     if d is None and not isinstance(kernel, (InfiniteWidth, InnerProductKernel)):

@@ -59,7 +59,7 @@ class CorrelatedPrediction:
 def predict_correlated(
     act: Any, covariance: Any, theta: Any, spurious: Any, *, n: Any, ridge: Any = 0.0
 ) -> CorrelatedPrediction:
-    r"""Accuracies of kernel ridge regression if core and spurious part are correlated, without fitted parameters.
+    r"""Predict accuracies of kernel ridge regression for correlated core and spurious part, without fitted parameters.
 
     Samples z = [x, y] are Gaussian with a given covariance, labels are the sign of the projection of the core onto a
     direction, and queries consist of y and the core of an independent sample.

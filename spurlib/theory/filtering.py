@@ -18,7 +18,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
 def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int | None = None) -> Any:
-    r"""Feature alignment of regression with a spectral filter, :math:`f(z) = k(z, Z)\, q(K)\, g`.
+    r"""Return the feature alignment of regression with a spectral filter, :math:`f(z) = k(z, Z)\, q(K)\, g`.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
 
     Notes
     -----
-    A theorem (chapter `filters`) for the mean alignment over the samples as N and d tend to infinity at a fixed ratio,
-    if q is continuous and s q(s) is bounded.
-    The spectrum is that of the kernel matrix without its constant direction, whose eigenvalue is about N a0: a step
-    size that is accepted here may diverge on the whole matrix.
+    This is a theorem (chapter `filters`) for the mean alignment over the samples as N and d tend to infinity at a fixed
+    ratio, for core and spurious part on spheres, if c > 0, q is continuous and s q(s) is bounded. The spectrum is that
+    of the kernel matrix without its constant direction, whose eigenvalue is about N a0: a step size that is accepted
+    here may diverge on the whole matrix.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def gamma_filter(kernel: Any, alpha: float, *, ratio: Any, filter: Any, d: int |
 def predict_filter(
     kernel: Any, alpha: float, *, ratio: Any, filter: Any, flips: float = 0.0, d: int | None = None
 ) -> Prediction:
-    r"""Accuracies, risk and memorization of regression with a spectral filter, without fitted parameters.
+    r"""Predict accuracies, risk and memorization of regression with a spectral filter, without fitted parameters.
 
     Samples are Gaussian or on spheres, labels are the sign of the projection of the core onto a direction, and queries
     have fresh cores.

@@ -29,7 +29,7 @@ class Regime:
     ratios: dict[str, float]
 
     def met(self, name: str) -> bool:
-        """Whether a ratio is below 1, the least that can be required of a quantity that should vanish."""
+        """Return whether a ratio is below 1, the least that can be required of a quantity that should vanish."""
         return self.ratios[name] < 1
 
     def __str__(self) -> str:
@@ -75,8 +75,9 @@ def regime(*, n: int, d: int, k: int, kind: str = "rf") -> Regime:
     Notes
     -----
     Theorems and proofs: chapters `alignment-rf` and `alignment-ntk`. Tangent features do not require that d / N
-    vanishes if the derivative of the activation has mean zero. The assumptions are weaker than those of Theorems 1 and
-    2 of Bombari and Mondelli (2024), where the first ratios are N log^3 N / k and N log^8 N / (k d).
+    vanishes if the derivative of the activation has mean zero; log^2 N / k must then vanish too. The power of
+    the logarithm is lower than in Theorems 1 and 2 of Bombari and Mondelli (2024), where the first ratios are
+    N log^3 N / k and N log^8 N / (k d).
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Spectrum:
 
     @classmethod
     def isotropic(cls, alpha: np.ndarray, d: np.ndarray) -> Spectrum:
-        """`d` coordinates of variance one, a fraction `alpha` of them spurious."""
+        """Return `d` coordinates of variance one, a fraction `alpha` of them spurious."""
         out = cls(np.ones(1), ((1 - alpha) * d)[..., None], (alpha * d)[..., None])
         out.rank = d  # without rounding, for comparisons
         return out
@@ -82,7 +82,7 @@ class Spectrum:
         return cls(both, is_core.astype(float), (~is_core).astype(float))
 
     def degrees(self, kappa: np.ndarray) -> Degrees:
-        """Degrees of freedom at penalties `kappa` > 0."""
+        """Return the degrees of freedom at penalties `kappa` > 0."""
         x = self._values / (self._values + kappa[..., None])
         core, spurious, teacher = self._core * x, self._spurious * x, self._teacher * x
         return Degrees(
@@ -97,7 +97,7 @@ class Spectrum:
     def penalty(
         self, n: np.ndarray, noise: np.ndarray, narrow: np.ndarray | float = 0.0, ridge: np.ndarray | float = 0.0
     ) -> np.ndarray:
-        """Root kappa of z + ridge / (kappa (1 - z narrow)) = n, z = tr Sigma (Sigma + kappa)^-1 + noise / kappa.
+        """Find the kappa with z + ridge / (kappa (1 - z narrow)) = n, z = tr Sigma (Sigma + kappa)^-1 + noise / kappa.
 
         `narrow` is one over the number of features. The root has z below this number; without a ridge, z is the smaller
         of `n` and this number.
@@ -125,5 +125,5 @@ class Spectrum:
 
 
 def penalties_of(values: np.ndarray, n: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Roots kappa of sum s / (s + kappa) + noise / kappa = n, over eigenvalues s of multiplicity one."""
+    """Return the roots kappa of sum s / (s + kappa) + noise / kappa = n, over eigenvalues s of multiplicity one."""
     return Spectrum(values, np.ones_like(values), np.zeros_like(values)).penalty(n, noise)

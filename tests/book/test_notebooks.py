@@ -185,6 +185,10 @@ def test_myst_becomes_markdown(translate, myst, markdown):
     assert translate(myst, {"accuracy": "0.5"}) == markdown
 
 
+def test_a_negative_result_has_a_minus_sign(translate):
+    assert translate("{glue:text}`slope:.1f`", {"slope": "-0.5"}) == "−0.5"
+
+
 def test_citations_become_names_and_years(translate):
     assert translate("By {cite:t}`two`.") == "By [Archer and van Beek (2024)](https://example.org)."
     assert translate("{cite:p}`three,two`") == (
