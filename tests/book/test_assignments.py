@@ -286,7 +286,7 @@ def given(done):
         ("double = (", "not defined", "SyntaxError"),
         ("while True: pass", "not defined", "TimeLimitError: stopped after 2 seconds"),
         (
-            "while True:\n    try: len(list(x))\n    except BaseException: pass",
+            "while True:\n    try:\n        while True: len(list(x))\n    except BaseException: pass",  # all in the try
             "not defined",
             "did not stop",
         ),
