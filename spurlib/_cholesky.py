@@ -22,7 +22,8 @@ class SingularKernelError(ValueError):
     Attributes
     ----------
     rows : list of int
-        The samples at fault, if they can be identified: the features of each lie in the span of those of the others.
+        The samples at fault, if they can be identified: each has features in the span of those of the others, or
+        entries that no kernel matrix has.
     """
 
     def __init__(self, message: str, rows: list[int] | None = None):
@@ -49,7 +50,7 @@ class System:
         self.matrix = matrix if overwrite else matrix.clone()
 
     def factor(self, tell: Callable[[float], object] = silent) -> None:
-        """Add the ridge and factor, reporting the fraction done; raise `SingularKernelError` if there is no factor."""
+        """Add the ridge and factor the matrix, reporting the fraction done, or raise a `SingularKernelError`."""
         self.matrix.diagonal().add_(self.ridge)
         self._diagonal = self.matrix.diagonal().clone()
         if not factor(self.matrix, tell):

@@ -155,7 +155,7 @@ def second_moment(f: Callable[[np.ndarray], Any], center: float, kinks: tuple[fl
 
 
 def rounding(center: float, variance: float) -> float:
-    """The tolerance for a function whose large center was subtracted: its values are rounded as it was."""
+    """The tolerance for a function minus a large center: its values have the rounding errors of the center."""
     return TOLERANCE + (1e-15 * abs(center) / variance**0.5 if variance > 0 else 0.0)
 
 

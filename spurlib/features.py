@@ -225,7 +225,7 @@ class RandomFeatures(_Features):
         sum over blocks is computed in float64.
     draw_on : {"device", "cpu"}
         Where to draw the weights. The random numbers of a GPU differ from those of a CPU; with ``"cpu"`` the weights
-        are the same on both, which takes about one second per 10^8 weights and thread.
+        are the same on both; a thread draws about 10^8 weights per second.
     memory : float
         Largest number of bytes for the features of all samples in one block of neurons, and for the weights of the
         block. A block has at least 1024 neurons, even if they need more memory, and at most 16,384.

@@ -291,7 +291,8 @@ class FilteredSolve:
     Raises
     ------
     ValueError
-        Wrong shapes, NaN or infinite values; a filter that is not finite on the spectrum, or diverges there.
+        Wrong shapes, a matrix that is not symmetric, NaN or infinite values; a filter that is not finite on the
+        spectrum, or diverges there.
     SingularKernelError
         `K` is not positive semidefinite.
 
@@ -328,7 +329,7 @@ class FilteredSolve:
         self.fit = Fit(self.g, self.coefficients, inverse, None)
 
     def filtered(self, filter: Any) -> FilteredSolve:
-        """Return the same samples and labels with another filter, from the same eigenvectors.
+        """Return the fit of the same kernel matrix and labels with another filter, from the same eigenvectors.
 
         The errors are those of the class.
         """

@@ -242,9 +242,11 @@ class Interpolator:
     Raises
     ------
     ValueError
-        As for `Solve`; samples whose dimension is not that of the kernel; both a ridge and a filter.
+        As for `Solve`, or with a filter as for `FilteredSolve`; samples whose dimension is not that of the kernel; both
+        a ridge and a filter.
     SingularKernelError
-        As for `Solve`; more samples than features, at ridge 0.
+        As for `Solve`, or with a filter as for `FilteredSolve`; more samples than features, with neither ridge nor
+        filter.
 
     Notes
     -----

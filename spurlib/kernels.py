@@ -123,7 +123,7 @@ class InfiniteWidth:
         return f"InfiniteWidth({self.activation.name!r}, kind={self.kind!r}{others})"
 
     def gram(self, A: Array, B: Array | None = None) -> Array:
-        """Return the kernel matrix of the rows of `A` and `B`: the limit of that of k features, divided by k.
+        """Return the kernel matrix of the rows of `A` and `B`: the limit of that at width k, divided by k.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ def _correlations(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class KernelNumbers:
-    r"""The numbers of a kernel :math:`\kappa(z \cdot z' / d)` on the sphere on which the feature alignment depends.
+    r"""The numbers by which a kernel :math:`\kappa(z \cdot z' / d)` on the sphere enters the formulas of the book.
 
     Attributes
     ----------
@@ -514,7 +514,7 @@ class InnerProductKernel:
         return int(self._series.nonzero()[0].max()) if abs(one - total) <= 1e-9 * one else None
 
     def numbers(self, alpha: Any) -> KernelNumbers:
-        r"""Return the numbers of the kernel that the feature alignment depends on.
+        r"""Return the numbers by which the kernel enters the formulas for alignments and accuracies.
 
         Parameters
         ----------

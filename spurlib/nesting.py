@@ -57,7 +57,7 @@ def nested(K: Array, g: Array, K_query: Array, *, ridge: float = 0.0, dtype: Any
 
     where :math:`A_n` is the leading n x n block of A.
 
-    *Proof.* L is lower triangular: with :math:`L_n`, its leading block, the leading block of the product
+    *Proof.* L is lower triangular. If :math:`L_n` is its leading block, the leading block of the product
     :math:`L L^\top` is :math:`L_n L_n^\top`, so :math:`A_n = L_n L_n^\top`. The inverse R is lower triangular too, and
     the leading block of :math:`R L = I` gives :math:`R_n = L_n^{-1}` for its leading block. Hence
     :math:`A_n^{-1} = R_n^\top R_n`. The first n entries of b are :math:`R_n k_{1:n}`, since row m of R ends at its

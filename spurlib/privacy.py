@@ -246,7 +246,7 @@ def private_regression(
     draws: int = 1,
     seed: int = 0,
 ) -> PrivateRun:
-    r"""Run private gradient descent on the squared residuals, on the predictions and without forming gradients.
+    r"""Run private gradient descent on half the squared residuals, in terms of predictions, without forming gradients.
 
     The model with the feature map :math:`\varphi` is :math:`f(z) = \varphi(z)^\top \theta`, and :math:`\theta` starts
     at zero. The gradient of sample i is :math:`r_i \varphi(z_i)` with :math:`r_i = f(z_i) - g_i`, of norm

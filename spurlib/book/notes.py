@@ -14,8 +14,8 @@ PREFIX = "application/papermill.record/"
 def note(name: str, value: Any) -> None:
     """Store a value in the notebook under a name by which the text of the chapter shows it.
 
-    The text shows the value at ``{glue:text}`name``` or ``{glue:text}`name:.2f```. The output has the form of
-    ``myst_nb.glue(name, value, display=False)``, and requires IPython only.
+    The text shows the value at ``{glue:text}`name``` or ``{glue:text}`name:.2f```. The output is like that of
+    ``myst_nb.glue(name, value, display=False)``; only IPython is required.
 
     Parameters
     ----------

@@ -370,7 +370,7 @@ except Exception as error:
 
 
 def download(name: str, folder: Path, patience: float | None) -> str:
-    """Let torchvision download a data set, check it and move it into place; return "" on success, else the reason.
+    """Download a data set with torchvision, check it and move it into place; return "" on success, else the reason.
 
     A file that is wrong is kept beside the new one, as NAME.damaged.
     """

@@ -83,7 +83,7 @@ class SpuriousData:
         Parameters
         ----------
         Z : array, shape (n, d)
-            Training samples, n at least 3.
+            Training samples, n at least 4.
         g : array, shape (n,)
             Labels.
         spurious : array of bool, shape (d,)

@@ -113,7 +113,10 @@ def drawn(settings: OfSizes, seed: int) -> tuple[SpuriousData, SpuriousData]:
 
 
 def up_to(settings: S, most: int) -> S:
-    """The same with small training sets only; training sets are nested, so the rows of smaller ones do not change."""
+    """Return the settings with the sizes that are at most `most`, or the first size if there are none.
+
+    Training sets are nested, so the rows of smaller ones do not change.
+    """
     sizes: Sequence[int] = settings.sizes  # type: ignore[attr-defined]
     return replace(settings, sizes=tuple(n for n in sizes if n <= most) or sizes[:1])
 

@@ -36,7 +36,7 @@ def predict(model: nn.Module, Z: Array, *, batch: int = 1024) -> Array:
     Z : array or tensor, shape (n, d)
         Samples.
     batch : int
-        Largest number of samples that are computed at a time.
+        Largest number of samples that are processed at a time.
 
     Returns
     -------

@@ -116,7 +116,7 @@ def predict_accuracy(
     ValueError
         `alpha`, `n`, `d`, `k`, `ridge`, `kind` or `spectrum` is out of range; both or neither of `alpha` and
         `spectrum`, or of `d` and `spectrum`, are given; `k` or ``kind="ntk"`` with a kernel, or several `d` with a
-        kernel; a constant activation or kernel; tangent features that are not more than the samples. Without a ridge
+        kernel; a constant activation or kernel; at most as many tangent features as samples. Without a ridge
         also: n = k, where the risk is infinite; and n and k so large that the kernel is singular, that is at least the
         number of directions for a linear activation, or the number of monomials of degree up to L for a polynomial of
         degree L.

@@ -90,8 +90,9 @@ def predict_filter(
 
     Notes
     -----
-    The formulas are limits of traces of free random matrices (theorem and proof: chapter `filters`). For a ridge and no
-    flips they agree with those of `predict_accuracy`, whose derivation is different.
+    The formulas are limits of traces of free random matrices, proved under the assumptions stated in `gamma_filter`
+    (chapter `filters`). For a ridge and no flips they agree with those of `predict_accuracy`, whose derivation is
+    different.
 
     Examples
     --------

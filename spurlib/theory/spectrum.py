@@ -17,7 +17,7 @@ _OF = "spectrum: eigenvalues of the"
 
 @dataclass(frozen=True)
 class Degrees:
-    """Degrees of freedom at one penalty, of the shape of the penalties.
+    """Degrees of freedom at given penalties, in arrays of their shape.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Spectrum:
     d : ndarray
         Number of coordinates.
     rank : ndarray
-        Number of directions that vary.
+        Number of directions of positive variance.
     """
 
     def __init__(self, values: np.ndarray, core: np.ndarray, spurious: np.ndarray) -> None:
