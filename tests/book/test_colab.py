@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 from tests.book.clean import copy_of_the_repository, environ, environment, has, version
@@ -52,18 +52,22 @@ class Colab:
     def run(self, nb: nbformat.NotebookNode, **how: bool) -> nbformat.NotebookNode:
         """Run all cells of a notebook."""
         specs = KernelSpecManager(kernel_dirs=[str(self.content.parent / "kernels")])
+        manager = KernelManager(kernel_name="colab", kernel_spec_manager=specs)
         client = NotebookClient(
             nb,
             timeout=300,
             kernel_name="colab",
-            km=AsyncKernelManager(kernel_name="colab", kernel_spec_manager=specs),
+            km=manager,
             resources={"metadata": {"path": str(self.content)}},
             **how,
         )
         home = str(self.content.parent)
-        client.execute(
-            env=environ(HOME=home, IPYTHONDIR=f"{home}/ipython", OMP_NUM_THREADS="2", GIT_CONFIG_NOSYSTEM="1")
-        )
+        try:
+            client.execute(
+                env=environ(HOME=home, IPYTHONDIR=f"{home}/ipython", OMP_NUM_THREADS="2", GIT_CONFIG_NOSYSTEM="1")
+            )
+        finally:
+            manager.shutdown_kernel(now=True)  # the client stops only kernels of managers of its own
         return nb
 
 
