@@ -29,7 +29,7 @@ from .assignments import Assignments
 from .chapters import CHAPTERS, contents, executable, repository, sources, titles
 from .execute import stored
 from .graph import DependencyGraph
-from .markup import TO_BE_CLAIMED, labels
+from .markup import TO_BE_CLAIMED, labels, minus
 from .notebooks import path_of
 from .ratios import BenchmarkTable
 from .repository import published
@@ -239,9 +239,9 @@ def unbroken(app: Sphinx, doctree: nodes.document, page: str) -> None:
 def signed(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Show a negative result with a minus sign instead of the hyphen that Python prints, in the text and in tables."""
     for pasted in doctree.findall(lambda node: isinstance(node, nodes.inline) and "pasted-text" in node["classes"]):
-        pasted.children = [nodes.Text(re.sub(r"^-(?=[\d.])", "−", pasted.astext()))]
+        pasted.children = [nodes.Text(minus(pasted.astext()))]
     for table in doctree.findall(lambda node: isinstance(node, nodes.raw) and "<td" in node.astext()):
-        shown = re.sub(r"(?<=[>( ])-(?=[\d.])", "−", table.astext())
+        shown = re.sub(r"(?<=<td>)[^<]+", lambda cell: minus(cell[0]), table.astext())
         table.children, table.rawsource = [nodes.Text(shown)], shown
 
 

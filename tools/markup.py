@@ -65,6 +65,11 @@ Block = str | Directive
 """A line of text, or a directive."""
 
 
+def minus(text: str) -> str:
+    """Return printed numbers with minus signs instead of the hyphens of Python."""
+    return re.sub(r"(?<![^( ])-(?=[\d.])", "−", text)
+
+
 @cache
 def _parser() -> MarkdownIt:
     return create_md_parser(myst(), RendererHTML).disable("inline")  # the text itself is not parsed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pybtex.database import parse_file
 
-from .markup import KINDS, TARGET, Directive, Label, figure, parse
+from .markup import KINDS, TARGET, Directive, Label, figure, minus, parse
 
 ROLE = re.compile(r"\{([\w:.-]+)\}`([^`]+)`")
 TITLED = re.compile(r"^(.*?)\s*<([^<>]+)>$", re.DOTALL)
@@ -216,8 +216,7 @@ class Translator:
         if name not in self.glued:
             return f"`{name}`"  # not executed yet
         value = self.glued[name]
-        shown = format(float(value), form) if form else value.strip("'\"")
-        return re.sub(r"^-(?=[\d.])", "−", shown)
+        return minus(format(float(value), form) if form else value.strip("'\""))
 
 
 @cache

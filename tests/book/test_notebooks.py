@@ -12,7 +12,7 @@ import pytest
 from pybtex.database import parse_file
 
 from tools.chapters import CHAPTERS, executable, notebook, repository
-from tools.markup import figure, labels
+from tools.markup import figure, labels, minus
 from tools.notebooks import code_changed, differences, install_cell, load, path_of
 from tools.translate import NotTranslatableError, Translator
 
@@ -183,6 +183,11 @@ def test_the_first_cell_says_that_there_is_no_repository(colab, monkeypatch):
 )
 def test_myst_becomes_markdown(translate, myst, markdown):
     assert translate(myst, {"accuracy": "0.5"}) == markdown
+
+
+def test_minus_signs():
+    text = "-0.4 (-0.5 to -.17), 1e-05, h-1, a - 1, 2-3"
+    assert minus(text) == "−0.4 (−0.5 to −.17), 1e-05, h-1, a - 1, 2-3"
 
 
 def test_a_negative_result_has_a_minus_sign(translate):
